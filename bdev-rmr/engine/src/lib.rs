@@ -1,0 +1,1 @@
+//! The replication engine: pure state machines of both sides of RMR.

@@ -1,0 +1,1 @@
+//! RMR wire and on-disk formats.

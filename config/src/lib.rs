@@ -1,0 +1,1 @@
+//! JSON startup configurations in SPDK's format: loader and saver.

@@ -1,0 +1,1 @@
+//! The load generator: a poller that drives bdevs and measures them.

@@ -1,0 +1,1 @@
+//! rmr-perf: measures the target on pinned cores.

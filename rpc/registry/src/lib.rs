@@ -1,0 +1,1 @@
+//! The registry of JSON-RPC methods: typed parameters, schema, errors.

@@ -1,0 +1,1 @@
+//! The JSON-RPC server on a unix socket, wire-compatible with SPDK's.

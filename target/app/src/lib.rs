@@ -1,0 +1,1 @@
+//! The storage target: the binary that knows all other crates.

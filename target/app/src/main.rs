@@ -1,0 +1,2 @@
+//! The storage target.
+fn main() {}

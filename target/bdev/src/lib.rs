@@ -1,0 +1,1 @@
+//! The block layer: bdevs, descriptors, channels, splitting, statistics, events.

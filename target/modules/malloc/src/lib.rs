@@ -1,0 +1,1 @@
+//! The malloc bdev: a disk in hugepage memory.

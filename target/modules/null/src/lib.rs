@@ -1,0 +1,1 @@
+//! The null bdev: completes everything, stores nothing.

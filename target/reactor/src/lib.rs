@@ -1,0 +1,1 @@
+//! Reactors: one pinned thread per core, its pollers, timers, messages and sleep.

@@ -1,0 +1,1 @@
+//! Bounded queues between threads, and the doorbell that wakes a sleeping reactor.

@@ -1,0 +1,1 @@
+//! A counting allocator for tests and benches.

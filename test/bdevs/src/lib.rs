@@ -1,0 +1,1 @@
+//! Bdevs that exist to prove the shape of the block layer: mirror2 and hop.
