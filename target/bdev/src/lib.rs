@@ -1,1 +1,53 @@
-//! The block layer: bdevs, descriptors, channels, splitting, statistics, events.
+//! # The block layer
+//!
+//! **What it is.** Everything between those who want block IO (exports, the replicated device, the load generator)
+//! and the modules that do it. One shape at every layer: [`Channel::submit`] takes an [`Io`], [`Channel::poll`] gives
+//! a [`Done`] back. No callbacks, no locks, no allocation per IO.
+//!
+//! **Words.** *bdev*: a registered block device. *desc* ([`Desc`]): an open handle, which may hold a *claim*. *io
+//! channel* ([`IoChannel`]): one opener's way to a bdev on one reactor, made by a desc. *module*: what implements
+//! [`Device`] and [`Channel`]. *opener*: whoever holds a desc. *block*: the unit of addresses, `block_size` bytes.
+//!
+//! **Who may call it.** [`Bdevs`], [`Bdev`] and [`Desc`]: control threads (they take short locks and may wait).
+//! [`IoChannel`]: the reactor it was opened on, only.
+//!
+//! **Invariants.** Every `Io` completes exactly once (its token panics when dropped). A completion never surfaces
+//! inside the submit that caused it. "No slot" is not an error: the module hands the `Io` back and this layer queues
+//! it. A module sees only IO that is in range, supported, allowed to its opener and within its limits. Nothing
+//! succeeds on a removed bdev.
+//!
+//! **Map.** Per IO: `io.rs` Io and Done · `channel.rs` the trait · `io_channel.rs` checks, queueing, accounts ·
+//! `split.rs` · `timeouts.rs` · `stats.rs`. Control: `device.rs` what a module provides · `bdev.rs` the registered
+//! object · `bdevs.rs` the list of them · `desc.rs` handles and claims · `rpc/` the methods.
+//!
+//! **Tests.** `tests/` in this folder, with a scripted device; the shape is proved by the crate `test-bdevs`.
+
+mod bdev;
+mod bdevs;
+mod channel;
+mod desc;
+mod device;
+mod io;
+mod io_channel;
+mod split;
+mod stats;
+mod timeouts;
+
+#[cfg(test)]
+mod tests;
+
+pub use bdev::{Bdev, ChannelInfo};
+pub use bdevs::{Bdevs, RegisterError, RemoveError};
+pub use channel::{Channel, DoneQueue};
+pub use desc::{Claim, ClaimError, Desc, DescInfo, Mode, OpenError};
+pub use device::{BdevSpec, Device, Limits, OpSet};
+pub use io::{Done, Finished, Io, Op, Tag};
+pub use io_channel::{Event, IoChannel};
+pub use stats::{IoStats, OpStats, ResetMode};
+
+// What every module and every opener needs beside this crate.
+pub use tgt_env::bufs::Bufs;
+pub use tgt_env::clock::Ticks;
+pub use tgt_env::memory::DmaBuf;
+pub use tgt_reactor::{Cx, Work};
+pub use tgt_status::IoStatus;

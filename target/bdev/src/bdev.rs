@@ -1,0 +1,273 @@
+//! A registered bdev: what is fixed, what may change, who has it open.
+
+use crate::desc::{Claim, DescInfo};
+use crate::device::{BdevSpec, Device, Limits, OpSet};
+use crate::stats::{ChannelStats, Generation, IoStats, ResetMode};
+use std::sync::atomic::{
+    AtomicBool, AtomicU32, AtomicU64,
+    Ordering::{AcqRel, Acquire, Release},
+};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+use tgt_reactor::{Handle, ReactorId};
+use uuid::Uuid;
+
+/// A registered bdev. Control threads; io channels read its atomics.
+pub struct Bdev {
+    spec: BdevSpec,
+    num_blocks: AtomicU64,
+    removed: AtomicBool,
+    generation_all: AtomicU32,
+    generation_max_min: AtomicU32,
+    /// Raised after any change that io channels have to notice.
+    changes: AtomicU32,
+    pub(crate) control: Mutex<Control>,
+    closed: Condvar,
+}
+
+/// Who has the bdev open. Short critical sections, control threads and channel opening only.
+#[derive(Debug, Default)]
+pub(crate) struct Control {
+    pub(crate) descs: Vec<DescInfo>,
+    pub(crate) claim: Claim,
+    pub(crate) channels: Vec<ChannelEntry>,
+    /// Totals of channels that were closed since the last reset.
+    closed_stats: IoStats,
+    next_id: u64,
+}
+
+/// An open io channel as the control side knows it.
+#[derive(Clone, Debug)]
+pub(crate) struct ChannelEntry {
+    pub(crate) id: u64,
+    pub(crate) reactor: Handle,
+    pub(crate) opener: Arc<str>,
+    pub(crate) stats: Arc<ChannelStats>,
+}
+
+/// An open io channel as RPC tells of it.
+#[derive(Clone, Debug)]
+pub struct ChannelInfo {
+    /// Where it runs.
+    pub reactor: ReactorId,
+    /// Who opened the bdev.
+    pub opener: Arc<str>,
+    /// Its accounts.
+    pub stats: IoStats,
+}
+
+impl Bdev {
+    pub(crate) fn new(spec: BdevSpec) -> Bdev {
+        Bdev {
+            num_blocks: AtomicU64::new(spec.num_blocks),
+            spec,
+            removed: AtomicBool::new(false),
+            generation_all: AtomicU32::new(0),
+            generation_max_min: AtomicU32::new(0),
+            changes: AtomicU32::new(0),
+            control: Mutex::default(),
+            closed: Condvar::new(),
+        }
+    }
+
+    /// Unique name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.spec.name
+    }
+
+    /// Further names, its UUID among them.
+    #[must_use]
+    pub fn aliases(&self) -> Vec<String> {
+        self.spec.aliases.iter().cloned().chain([self.spec.uuid.to_string()]).collect()
+    }
+
+    /// What control planes switch on.
+    #[must_use]
+    pub fn product_name(&self) -> &'static str {
+        self.spec.product_name
+    }
+
+    /// Identity.
+    #[must_use]
+    pub fn uuid(&self) -> Uuid {
+        self.spec.uuid
+    }
+
+    /// Bytes per block.
+    #[must_use]
+    pub fn block_size(&self) -> u32 {
+        self.spec.block_size
+    }
+
+    /// Blocks, as of now.
+    #[must_use]
+    pub fn num_blocks(&self) -> u64 {
+        self.num_blocks.load(Acquire)
+    }
+
+    /// What it does.
+    #[must_use]
+    pub fn ops(&self) -> OpSet {
+        self.spec.ops
+    }
+
+    /// What it takes in one IO.
+    #[must_use]
+    pub fn limits(&self) -> Limits {
+        self.spec.limits
+    }
+
+    /// NUMA node of its memory or hardware, if it has one.
+    #[must_use]
+    pub fn numa_node(&self) -> Option<u32> {
+        self.spec.numa_node
+    }
+
+    /// Its module's part.
+    #[must_use]
+    pub fn device(&self) -> &Arc<dyn Device> {
+        &self.spec.device
+    }
+
+    /// The claim on it.
+    #[must_use]
+    pub fn claim(&self) -> Claim {
+        self.control().claim
+    }
+
+    /// Who has it open.
+    #[must_use]
+    pub fn openers(&self) -> Vec<DescInfo> {
+        self.control().descs.clone()
+    }
+
+    /// Its io channels and their accounts.
+    #[must_use]
+    pub fn channels(&self) -> Vec<ChannelInfo> {
+        let generation = self.generation();
+        let info = |channel: &ChannelEntry| ChannelInfo {
+            reactor: channel.reactor.id(),
+            opener: channel.opener.clone(),
+            stats: channel.stats.snapshot(generation),
+        };
+        self.control().channels.iter().map(info).collect()
+    }
+
+    /// Totals over all channels, open and closed, since the last reset.
+    #[must_use]
+    pub fn stats(&self) -> IoStats {
+        let control = self.control();
+        let generation = self.generation();
+        let mut stats = control.closed_stats.clone();
+        control.channels.iter().for_each(|channel| stats.add(&channel.stats.snapshot(generation)));
+        stats
+    }
+
+    /// Forgets accounts. Seen by every later reader at once.
+    pub fn reset_stats(&self, mode: ResetMode) {
+        let mut control = self.control();
+        match mode {
+            ResetMode::All => {
+                control.closed_stats = IoStats::default();
+                self.generation_all.fetch_add(1, AcqRel);
+            }
+            ResetMode::MaxMin => {
+                control.closed_stats.forget_max_min();
+                self.generation_max_min.fetch_add(1, AcqRel);
+            }
+        }
+        self.announce(&control);
+    }
+
+    /// Changes the size; openers get an event. IO beyond the new end fails from the next turn of each reactor on.
+    pub fn resize(&self, num_blocks: u64) {
+        let control = self.control();
+        self.num_blocks.store(num_blocks, Release);
+        self.announce(&control);
+    }
+
+    /// True once it was removed: every IO fails, no one can open it.
+    #[must_use]
+    pub fn is_removed(&self) -> bool {
+        self.removed.load(Acquire)
+    }
+
+    pub(crate) fn mark_removed(&self) {
+        let control = self.control();
+        self.removed.store(true, Release);
+        self.announce(&control);
+    }
+
+    /// Waits until nobody has it open. Returns those who still have when `patience` is over.
+    pub(crate) fn wait_closed(&self, patience: Duration) -> Vec<DescInfo> {
+        let deadline = Instant::now() + patience;
+        let mut control = self.control();
+        while !control.descs.is_empty() {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            let waited = self.closed.wait_timeout(control, left);
+            control = waited.expect("no thread panics while it holds this lock").0;
+        }
+        control.descs.clone()
+    }
+
+    pub(crate) fn control(&self) -> MutexGuard<'_, Control> {
+        self.control.lock().expect("no thread panics while it holds this lock")
+    }
+
+    pub(crate) fn generation(&self) -> Generation {
+        Generation { all: self.generation_all.load(Acquire), max_min: self.generation_max_min.load(Acquire) }
+    }
+
+    /// Number of changes so far; an io channel that finds another number looks at everything again.
+    #[inline]
+    pub(crate) fn changes(&self) -> u32 {
+        self.changes.load(Acquire)
+    }
+
+    pub(crate) fn add_channel(&self, reactor: Handle, opener: Arc<str>) -> (u64, Arc<ChannelStats>) {
+        let mut control = self.control();
+        let id = control.next_id();
+        let stats = Arc::new(ChannelStats::new(self.generation()));
+        control.channels.push(ChannelEntry { id, reactor, opener, stats: stats.clone() });
+        (id, stats)
+    }
+
+    pub(crate) fn remove_channel(&self, id: u64) {
+        let mut control = self.control();
+        let generation = self.generation();
+        if let Some(index) = control.channels.iter().position(|channel| channel.id == id) {
+            let channel = control.channels.remove(index);
+            control.closed_stats.add(&channel.stats.snapshot(generation));
+        }
+    }
+
+    pub(crate) fn desc_closed(&self) {
+        self.closed.notify_all();
+    }
+
+    /// Raises the number of changes and wakes every reactor that has a channel.
+    fn announce(&self, control: &Control) {
+        self.changes.fetch_add(1, AcqRel);
+        for channel in &control.channels {
+            // An empty message, so that a sleeping reactor polls; one whose inbox is full is awake anyway.
+            let _ = channel.reactor.send(|_| ());
+        }
+    }
+}
+
+impl Control {
+    pub(crate) fn next_id(&mut self) -> u64 {
+        self.next_id += 1;
+        self.next_id
+    }
+}
+
+impl std::fmt::Debug for Bdev {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        std::fmt::Debug::fmt(&self.spec, f)
+    }
+}

@@ -1,0 +1,153 @@
+//! The list of bdevs of a process.
+
+use crate::bdev::Bdev;
+use crate::desc::{Desc, DescInfo, Mode, OpenError};
+use crate::device::BdevSpec;
+use std::sync::{Arc, RwLock};
+use std::time::{Duration, Instant};
+
+/// Block sizes that a bdev may have.
+const BLOCK_SIZES: std::ops::RangeInclusive<u32> = 512..=65536;
+
+/// How long a removal waits for openers to close.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How often a wait for a bdev's appearance looks.
+const APPEAR_INTERVAL: Duration = Duration::from_millis(2);
+
+/// All registered bdevs, in the order they were made. Control threads.
+#[derive(Debug, Default)]
+pub struct Bdevs {
+    list: RwLock<Vec<Arc<Bdev>>>,
+}
+
+/// Why a bdev could not be registered. Nothing has changed.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum RegisterError {
+    /// The name, an alias or the UUID is taken.
+    #[error("{0:?} is already the name, an alias or the UUID of bdev {1:?}")]
+    Exists(String, String),
+    /// The name is empty.
+    #[error("a bdev needs a name")]
+    NoName,
+    /// The block size cannot be served.
+    #[error("block size {0}: accepted are multiples of 512 from 512 to 65536")]
+    BlockSize(u32),
+    /// There are no blocks, or more bytes than 64 bits hold.
+    #[error("{0} blocks of {1} bytes: accepted are 1 block to 2^63 bytes")]
+    NumBlocks(u64, u32),
+}
+
+/// Why a bdev was not removed, or not wholly.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum RemoveError {
+    /// No bdev has this name.
+    #[error("there is no bdev named {0:?}")]
+    NotFound(String),
+    /// It is gone and its IO fails, but somebody has not let go of it: its resources are held until they do.
+    #[error("bdev {bdev:?} is removed, but still held by {}; its resources are freed when they close it", names(.holders))]
+    StillOpen {
+        /// The bdev.
+        bdev: String,
+        /// Who has it open.
+        holders: Vec<DescInfo>,
+    },
+}
+
+fn names(holders: &[DescInfo]) -> String {
+    holders.iter().map(|desc| &*desc.opener).collect::<Vec<_>>().join(", ")
+}
+
+impl Bdevs {
+    /// An empty list.
+    #[must_use]
+    pub fn new() -> Arc<Bdevs> {
+        Arc::default()
+    }
+
+    /// Adds a bdev.
+    pub fn register(&self, spec: BdevSpec) -> Result<Arc<Bdev>, RegisterError> {
+        validate(&spec)?;
+        let mut list = self.list.write().expect("no thread panics while it holds this lock");
+        let uuid = spec.uuid.to_string();
+        for name in spec.aliases.iter().chain([&spec.name, &uuid]) {
+            if let Some(other) = find(&list, name) {
+                return Err(RegisterError::Exists(name.clone(), other.name().to_owned()));
+            }
+        }
+        let bdev = Arc::new(Bdev::new(spec));
+        list.push(bdev.clone());
+        Ok(bdev)
+    }
+
+    /// Removes a bdev: its name is free at once, its IO fails, its openers get an event and are waited for.
+    pub fn remove(&self, name: &str) -> Result<(), RemoveError> {
+        let bdev = self.unlist(name).ok_or_else(|| RemoveError::NotFound(name.to_owned()))?;
+        bdev.mark_removed();
+        let holders = bdev.wait_closed(CLOSE_TIMEOUT);
+        if holders.is_empty() {
+            return Ok(());
+        }
+        Err(RemoveError::StillOpen { bdev: bdev.name().to_owned(), holders })
+    }
+
+    /// The bdev of this name, alias or UUID.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<Arc<Bdev>> {
+        find(&self.list.read().expect("no thread panics while it holds this lock"), name).cloned()
+    }
+
+    /// As [`Bdevs::get`], waiting up to `patience` for it to appear.
+    #[must_use]
+    pub fn get_within(&self, name: &str, patience: Duration) -> Option<Arc<Bdev>> {
+        let deadline = Instant::now() + patience;
+        loop {
+            let bdev = self.get(name);
+            if bdev.is_some() || Instant::now() >= deadline {
+                return bdev;
+            }
+            std::thread::sleep(APPEAR_INTERVAL);
+        }
+    }
+
+    /// All of them, in the order they were made.
+    #[must_use]
+    pub fn all(&self) -> Vec<Arc<Bdev>> {
+        self.list.read().expect("no thread panics while it holds this lock").clone()
+    }
+
+    /// Opens a bdev by name.
+    pub fn open(&self, name: &str, opener: &str, mode: Mode) -> Result<Desc, OpenError> {
+        let bdev = self.get(name).ok_or_else(|| OpenError::NotFound(name.to_owned()))?;
+        Desc::open(&bdev, opener, mode)
+    }
+
+    fn unlist(&self, name: &str) -> Option<Arc<Bdev>> {
+        let mut list = self.list.write().expect("no thread panics while it holds this lock");
+        let index = list.iter().position(|bdev| has_name(bdev, name))?;
+        Some(list.remove(index))
+    }
+}
+
+fn find<'l>(list: &'l [Arc<Bdev>], name: &str) -> Option<&'l Arc<Bdev>> {
+    list.iter().find(|bdev| has_name(bdev, name))
+}
+
+fn has_name(bdev: &Bdev, name: &str) -> bool {
+    bdev.name() == name || bdev.aliases().iter().any(|alias| alias == name)
+}
+
+fn validate(spec: &BdevSpec) -> Result<(), RegisterError> {
+    let BdevSpec { name, block_size, num_blocks, .. } = spec;
+    if name.is_empty() {
+        return Err(RegisterError::NoName);
+    }
+    if !BLOCK_SIZES.contains(block_size) || block_size % 512 != 0 {
+        return Err(RegisterError::BlockSize(*block_size));
+    }
+    let bytes = num_blocks.checked_mul(u64::from(*block_size));
+    if *num_blocks == 0 || bytes.is_none_or(|bytes| bytes > 1 << 63) {
+        return Err(RegisterError::NumBlocks(*num_blocks, *block_size));
+    }
+    Ok(())
+}

@@ -1,0 +1,92 @@
+//! Moving bytes into and out of an IO's memory.
+//!
+//! Offsets and lengths are in bytes from the first byte of the first segment; going past the end panics, as it is
+//! a bug of the caller, who knows both lengths.
+
+use super::{Bufs, Segment};
+use crate::memory::Region;
+use std::ptr;
+
+impl Bufs {
+    /// Copies `data` into the buffers at `offset`. Panics if they are read-only or too short.
+    pub fn copy_from_slice(&mut self, offset: u32, data: &[u8]) {
+        let mut data = data;
+        self.for_range_mut(offset, data.len(), |ptr, len| {
+            let (now, later) = data.split_at(len);
+            data = later;
+            // SAFETY: `ptr` has `len` bytes that only this value may touch (not read-only, checked), and a Rust
+            // slice never overlaps memory owned by a Bufs.
+            unsafe { ptr::copy_nonoverlapping(now.as_ptr(), ptr, len) };
+        });
+    }
+
+    /// Copies bytes at `offset` out into `data`. Panics if the buffers are too short.
+    pub fn copy_to_slice(&self, offset: u32, data: &mut [u8]) {
+        let mut at = 0;
+        self.for_range(offset, data.len(), |ptr, len| {
+            // SAFETY: `ptr` has `len` readable bytes that nobody writes (they are this value's, or shared by views
+            // that are all read-only), and a Rust slice never overlaps memory owned by a Bufs.
+            unsafe { ptr::copy_nonoverlapping(ptr, data[at..at + len].as_mut_ptr(), len) };
+            at += len;
+        });
+    }
+
+    /// Fills all the buffers with one byte. Panics if they are read-only.
+    pub fn fill(&mut self, byte: u8) {
+        self.for_range_mut(0, self.len as usize, |ptr, len| {
+            // SAFETY: `ptr` has `len` bytes that only this value may touch.
+            unsafe { ptr::write_bytes(ptr, byte, len) };
+        });
+    }
+
+    /// Reads all the buffers' bytes from `region` at `at`. Panics if either is too short or the buffers read-only.
+    pub fn copy_from_region(&mut self, region: &Region, at: u64) {
+        let from = region.ptr_at(at, u64::from(self.len));
+        let mut done = 0;
+        self.for_range_mut(0, self.len as usize, |ptr, len| {
+            // SAFETY: `ptr_at` checked that the region has all the bytes from `from` on. Regions are reached only
+            // through raw copies like this one; two at once on the same bytes give torn data, as on any disk.
+            unsafe { ptr::copy_nonoverlapping(from.as_ptr().add(done), ptr, len) };
+            done += len;
+        });
+    }
+
+    /// Writes all the buffers' bytes into `region` at `at`. Panics if the region is too short.
+    pub fn copy_to_region(&self, region: &Region, at: u64) {
+        let to = region.ptr_at(at, u64::from(self.len));
+        let mut done = 0;
+        self.for_range(0, self.len as usize, |ptr, len| {
+            // SAFETY: as in `copy_from_region`, the other way round.
+            unsafe { ptr::copy_nonoverlapping(ptr, to.as_ptr().add(done), len) };
+            done += len;
+        });
+    }
+
+    #[inline]
+    fn for_range_mut(&mut self, offset: u32, len: usize, mut each: impl FnMut(*mut u8, usize)) {
+        assert!(!self.is_read_only(), "a read-only view must not be written");
+        self.for_range(offset, len, |ptr, len| each(ptr.cast_mut(), len));
+    }
+
+    /// Calls `each` with the pieces that make up `len` bytes from `offset`.
+    #[inline]
+    fn for_range(&self, offset: u32, len: usize, mut each: impl FnMut(*const u8, usize)) {
+        let end = offset as usize + len;
+        assert!(end <= self.len as usize, "bytes {offset}..{end} of a buffer of {}", self.len);
+        let (mut skip, mut left) = (offset as usize, len);
+        for Segment { ptr, len } in self.segments() {
+            if left == 0 {
+                return;
+            }
+            let whole = len as usize;
+            if skip >= whole {
+                skip -= whole;
+                continue;
+            }
+            let take = left.min(whole - skip);
+            // SAFETY: skip < whole, so the sum stays inside the segment.
+            each(unsafe { ptr.as_ptr().add(skip) }, take);
+            (skip, left) = (0, left - take);
+        }
+    }
+}
