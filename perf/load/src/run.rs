@@ -1,0 +1,134 @@
+//! Starting jobs, watching them, adding up.
+
+use crate::job::{Job, Shared};
+use crate::report::JobReport;
+use crate::spec::{JobSpec, SpecError};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+use tgt_bdev::{Bdevs, Desc, Mode, OpenError};
+use tgt_reactor::{CallError, Handle, PollerId};
+
+/// How often progress is told and the end looked for.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// A job that should have ended by its own clock is given up this much later.
+const GRACE: Duration = Duration::from_secs(30);
+
+/// Why a run did not take place, or did not end.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// A job is wrong.
+    #[error(transparent)]
+    Spec(#[from] SpecError),
+    /// A bdev could not be opened.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// A reactor did not answer.
+    #[error(transparent)]
+    Call(#[from] CallError),
+    /// A job could not be set up on its reactor.
+    #[error("bdev {0:?}: {1}")]
+    Setup(String, String),
+    /// There is no such reactor.
+    #[error("a job wants reactor {0}, there are {1}")]
+    NoReactor(u32, usize),
+    /// IO is still in flight long after the end.
+    #[error("bdev {0:?}: IO is still in flight {1:?} after the end of the run; is the device stuck?")]
+    Stuck(String, Duration),
+}
+
+/// How far a run is.
+#[derive(Clone, Copy, Debug)]
+pub struct Progress {
+    /// Time since the start.
+    pub elapsed: Duration,
+    /// IOs completed by all jobs.
+    pub ios: u64,
+}
+
+struct Running {
+    spec: JobSpec,
+    handle: Handle,
+    poller: PollerId,
+    shared: Arc<Shared>,
+}
+
+/// Runs the jobs to their end, all at once. `watch` is called some fifty times a second; false ends the run early.
+pub fn run(
+    bdevs: &Bdevs,
+    reactors: &[Handle],
+    jobs: &[JobSpec],
+    mut watch: impl FnMut(Progress) -> bool,
+) -> Result<Vec<JobReport>, RunError> {
+    let mut running = Vec::new();
+    for spec in jobs {
+        match start(bdevs, reactors, spec) {
+            Ok(job) => running.push(job),
+            Err(error) => {
+                stop_all(&running);
+                let _ = collect(running, Instant::now() + GRACE);
+                return Err(error);
+            }
+        }
+    }
+    let started = Instant::now();
+    while !running.iter().all(Running::is_over) {
+        std::thread::sleep(LOOK);
+        let ios = running.iter().map(|job| job.shared.ios.load(Relaxed)).sum();
+        if !watch(Progress { elapsed: started.elapsed(), ios }) {
+            stop_all(&running);
+            break;
+        }
+    }
+    collect(running, Instant::now() + GRACE)
+}
+
+fn start(bdevs: &Bdevs, reactors: &[Handle], spec: &JobSpec) -> Result<Running, RunError> {
+    let handle = reactors.get(spec.reactor as usize);
+    let handle = handle.ok_or(RunError::NoReactor(spec.reactor, reactors.len()))?.clone();
+    let bdev = bdevs.get(&spec.bdev).ok_or_else(|| OpenError::NotFound(spec.bdev.clone()))?;
+    spec.check(&bdev)?;
+    let (first, second) = spec.workload.ops();
+    let mode = if first.is_write() || second.is_write() { Mode::Write } else { Mode::Read };
+    let desc = Desc::open(&bdev, "rmr-perf", mode)?;
+    let shared = Arc::new(Shared::default());
+    let (for_job, job_spec) = (shared.clone(), spec.clone());
+    let poller = handle.call(move |reactor| {
+        let job = Job::new(reactor.cx(), &desc, job_spec, for_job)?;
+        Ok(reactor.cx().spawn(Box::new(job), None))
+    })?;
+    let poller = poller.map_err(|why: String| RunError::Setup(spec.bdev.clone(), why))?;
+    Ok(Running { spec: spec.clone(), handle, poller, shared })
+}
+
+fn stop_all(running: &[Running]) {
+    for job in running {
+        job.shared.stop.store(true, Relaxed);
+        // Wakes it; one whose inbox is full is awake.
+        let _ = job.handle.send(|_| ());
+    }
+}
+
+fn collect(running: Vec<Running>, deadline: Instant) -> Result<Vec<JobReport>, RunError> {
+    let mut reports = Vec::new();
+    for job in running {
+        while !job.is_over() {
+            if Instant::now() >= deadline {
+                return Err(RunError::Stuck(job.spec.bdev, GRACE));
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let poller = job.poller;
+        job.handle.call(move |reactor| reactor.stop_poller(poller))?;
+        let report = job.shared.report.lock().expect("nobody panics while holding this").take();
+        reports.extend(report);
+    }
+    Ok(reports)
+}
+
+impl Running {
+    fn is_over(&self) -> bool {
+        self.shared.report.lock().expect("nobody panics while holding this").is_some()
+    }
+}
