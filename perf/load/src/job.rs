@@ -44,7 +44,6 @@ pub(crate) struct Job {
     first_error: Option<IoStatus>,
     histogram: Option<Histogram<u64>>,
     shared: Arc<Shared>,
-    over: bool,
 }
 
 impl Job {
@@ -73,7 +72,6 @@ impl Job {
             channel,
             spec,
             shared,
-            over: false,
         })
     }
 
@@ -144,7 +142,6 @@ impl Job {
 
     #[cold]
     fn end(&mut self, now: Ticks) {
-        self.over = true;
         let report = JobReport {
             bdev: self.spec.bdev.clone(),
             reactor: self.spec.reactor,
@@ -162,9 +159,6 @@ impl Job {
 impl Poller for Job {
     #[inline]
     fn poll(&mut self, cx: &mut Cx) -> Work {
-        if self.over {
-            return Work::Idle;
-        }
         if self.started == Ticks::ZERO {
             self.start(cx);
         }
@@ -185,6 +179,7 @@ impl Poller for Job {
         self.shared.ios.store(self.completed, Relaxed);
         if self.channel.in_flight() == 0 && self.to_submit == 0 {
             self.end(now);
+            return Work::Over;
         }
         if self.deadline != Ticks::NEVER {
             cx.wake_at(self.deadline);
@@ -198,7 +193,7 @@ impl Poller for Job {
 
     fn stop(&mut self, _cx: &mut Cx) -> Stop {
         self.to_submit = 0;
-        if self.over { Stop::Done } else { Stop::Draining }
+        Stop::Draining
     }
 }
 

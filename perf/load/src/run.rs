@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 use tgt_bdev::{Bdevs, Desc, Mode, OpenError};
-use tgt_reactor::{CallError, Handle, PollerId};
+use tgt_reactor::{CallError, Handle};
 
 /// How often progress is told and the end looked for.
 const LOOK: Duration = Duration::from_millis(20);
@@ -50,7 +50,6 @@ pub struct Progress {
 struct Running {
     spec: JobSpec,
     handle: Handle,
-    poller: PollerId,
     shared: Arc<Shared>,
 }
 
@@ -94,12 +93,13 @@ fn start(bdevs: &Bdevs, reactors: &[Handle], spec: &JobSpec) -> Result<Running, 
     let desc = Desc::open(&bdev, "rmr-perf", mode)?;
     let shared = Arc::new(Shared::default());
     let (for_job, job_spec) = (shared.clone(), spec.clone());
-    let poller = handle.call(move |reactor| {
+    let spawned = handle.call(move |reactor| {
         let job = Job::new(reactor.cx(), &desc, job_spec, for_job)?;
-        Ok(reactor.cx().spawn(Box::new(job), None))
+        reactor.cx().spawn(Box::new(job), None);
+        Ok(())
     })?;
-    let poller = poller.map_err(|why: String| RunError::Setup(spec.bdev.clone(), why))?;
-    Ok(Running { spec: spec.clone(), handle, poller, shared })
+    spawned.map_err(|why: String| RunError::Setup(spec.bdev.clone(), why))?;
+    Ok(Running { spec: spec.clone(), handle, shared })
 }
 
 fn stop_all(running: &[Running]) {
@@ -119,8 +119,6 @@ fn collect(running: Vec<Running>, deadline: Instant) -> Result<Vec<JobReport>, R
             }
             std::thread::sleep(Duration::from_millis(1));
         }
-        let poller = job.poller;
-        job.handle.call(move |reactor| reactor.stop_poller(poller))?;
         let report = job.shared.report.lock().expect("nobody panics while holding this").take();
         reports.extend(report);
     }

@@ -4,10 +4,10 @@ use std::time::Duration;
 use tgt_bdev::{Bdev, Op};
 
 /// Deepest queue of a job.
-pub const QUEUE_DEPTH_MAX: u32 = 65536;
+pub(crate) const QUEUE_DEPTH_MAX: u32 = 65536;
 
 /// Largest IO.
-pub const IO_BYTES_MAX: u32 = 2 << 20;
+pub(crate) const IO_BYTES_MAX: u32 = 2 << 20;
 
 /// A pattern of IO, named as SPDK's bdevperf names them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,6 +2,7 @@
 
 use crate::desc::{Claim, DescInfo};
 use crate::device::{BdevSpec, Device, Limits, OpSet};
+use crate::notify::{NotificationKind, Notifications};
 use crate::stats::{ChannelStats, Generation, IoStats, ResetMode};
 use std::sync::atomic::{
     AtomicBool, AtomicU32, AtomicU64,
@@ -19,10 +20,12 @@ pub struct Bdev {
     removed: AtomicBool,
     generation_all: AtomicU32,
     generation_max_min: AtomicU32,
+    generation_errors: AtomicU32,
     /// Raised after any change that io channels have to notice.
     changes: AtomicU32,
     pub(crate) control: Mutex<Control>,
     closed: Condvar,
+    notifications: Arc<Notifications>,
 }
 
 /// Who has the bdev open. Short critical sections, control threads and channel opening only.
@@ -57,16 +60,18 @@ pub struct ChannelInfo {
 }
 
 impl Bdev {
-    pub(crate) fn new(spec: BdevSpec) -> Bdev {
+    pub(crate) fn new(spec: BdevSpec, notifications: Arc<Notifications>) -> Bdev {
         Bdev {
             num_blocks: AtomicU64::new(spec.num_blocks),
             spec,
             removed: AtomicBool::new(false),
             generation_all: AtomicU32::new(0),
             generation_max_min: AtomicU32::new(0),
+            generation_errors: AtomicU32::new(0),
             changes: AtomicU32::new(0),
             control: Mutex::default(),
             closed: Condvar::new(),
+            notifications,
         }
     }
 
@@ -176,6 +181,10 @@ impl Bdev {
                 control.closed_stats.forget_max_min();
                 self.generation_max_min.fetch_add(1, AcqRel);
             }
+            ResetMode::Errors => {
+                control.closed_stats.errors.clear();
+                self.generation_errors.fetch_add(1, AcqRel);
+            }
         }
         self.announce(&control);
     }
@@ -185,6 +194,7 @@ impl Bdev {
         let control = self.control();
         self.num_blocks.store(num_blocks, Release);
         self.announce(&control);
+        self.notifications.push(NotificationKind::BdevResize, self.name());
     }
 
     /// True once it was removed: every IO fails, no one can open it.
@@ -219,7 +229,11 @@ impl Bdev {
     }
 
     pub(crate) fn generation(&self) -> Generation {
-        Generation { all: self.generation_all.load(Acquire), max_min: self.generation_max_min.load(Acquire) }
+        Generation {
+            all: self.generation_all.load(Acquire),
+            max_min: self.generation_max_min.load(Acquire),
+            errors: self.generation_errors.load(Acquire),
+        }
     }
 
     /// Number of changes so far; an io channel that finds another number looks at everything again.

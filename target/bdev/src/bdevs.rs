@@ -3,6 +3,7 @@
 use crate::bdev::Bdev;
 use crate::desc::{Desc, DescInfo, Mode, OpenError};
 use crate::device::BdevSpec;
+use crate::notify::{NotificationKind, Notifications};
 use std::sync::{Arc, RwLock};
 use std::time::{Duration, Instant};
 
@@ -19,6 +20,7 @@ const APPEAR_INTERVAL: Duration = Duration::from_millis(2);
 #[derive(Debug, Default)]
 pub struct Bdevs {
     list: RwLock<Vec<Arc<Bdev>>>,
+    notifications: Arc<Notifications>,
 }
 
 /// Why a bdev could not be registered. Nothing has changed.
@@ -75,14 +77,23 @@ impl Bdevs {
                 return Err(RegisterError::Exists(name.clone(), other.name().to_owned()));
             }
         }
-        let bdev = Arc::new(Bdev::new(spec));
+        let bdev = Arc::new(Bdev::new(spec, self.notifications.clone()));
         list.push(bdev.clone());
+        self.notifications.push(NotificationKind::BdevRegister, bdev.name());
         Ok(bdev)
     }
 
     /// Removes a bdev: its name is free at once, its IO fails, its openers get an event and are waited for.
     pub fn remove(&self, name: &str) -> Result<(), RemoveError> {
-        let bdev = self.unlist(name).ok_or_else(|| RemoveError::NotFound(name.to_owned()))?;
+        let bdev = self.get(name).ok_or_else(|| RemoveError::NotFound(name.to_owned()))?;
+        self.remove_this(&bdev)
+    }
+
+    /// As [`Bdevs::remove`], for this very bdev and not for another that took its name meanwhile.
+    pub fn remove_this(&self, bdev: &Arc<Bdev>) -> Result<(), RemoveError> {
+        if !self.unlist(bdev) {
+            return Err(RemoveError::NotFound(bdev.name().to_owned()));
+        }
         bdev.mark_removed();
         let holders = bdev.wait_closed(CLOSE_TIMEOUT);
         if holders.is_empty() {
@@ -122,10 +133,19 @@ impl Bdevs {
         Desc::open(&bdev, opener, mode)
     }
 
-    fn unlist(&self, name: &str) -> Option<Arc<Bdev>> {
+    /// What happened to them.
+    #[must_use]
+    pub fn notifications(&self) -> &Notifications {
+        &self.notifications
+    }
+
+    /// Takes a bdev off the list. False if it is not on it: of two removals, one wins.
+    fn unlist(&self, bdev: &Arc<Bdev>) -> bool {
         let mut list = self.list.write().expect("no thread panics while it holds this lock");
-        let index = list.iter().position(|bdev| has_name(bdev, name))?;
-        Some(list.remove(index))
+        let Some(index) = list.iter().position(|listed| Arc::ptr_eq(listed, bdev)) else { return false };
+        list.remove(index);
+        self.notifications.push(NotificationKind::BdevUnregister, bdev.name());
+        true
     }
 }
 
@@ -142,12 +162,16 @@ fn validate(spec: &BdevSpec) -> Result<(), RegisterError> {
     if name.is_empty() {
         return Err(RegisterError::NoName);
     }
-    if !BLOCK_SIZES.contains(block_size) || block_size % 512 != 0 {
-        return Err(RegisterError::BlockSize(*block_size));
+    check_geometry(*num_blocks, *block_size).map(drop)
+}
+
+/// Checks what every bdev must have, and gives its size in bytes: for modules that need it before they register.
+pub fn check_geometry(num_blocks: u64, block_size: u32) -> Result<u64, RegisterError> {
+    if !BLOCK_SIZES.contains(&block_size) || block_size % 512 != 0 {
+        return Err(RegisterError::BlockSize(block_size));
     }
-    let bytes = num_blocks.checked_mul(u64::from(*block_size));
-    if *num_blocks == 0 || bytes.is_none_or(|bytes| bytes > 1 << 63) {
-        return Err(RegisterError::NumBlocks(*num_blocks, *block_size));
-    }
-    Ok(())
+    let bytes = num_blocks.checked_mul(u64::from(block_size));
+    bytes
+        .filter(|bytes| (1..=1 << 63).contains(bytes))
+        .ok_or(RegisterError::NumBlocks(num_blocks, block_size))
 }

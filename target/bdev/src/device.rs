@@ -33,7 +33,7 @@ impl OpSet {
     /// These operations.
     #[must_use]
     pub fn of(ops: &[Op]) -> OpSet {
-        OpSet(ops.iter().fold(0, |bits, op| bits | 1 << *op as u8))
+        OpSet(ops.iter().fold(0, |bits, op| bits | 1 << *op as u16))
     }
 
     /// Every operation there is.
@@ -46,13 +46,19 @@ impl OpSet {
     #[inline]
     #[must_use]
     pub const fn contains(self, op: Op) -> bool {
-        self.0 & 1 << op as u8 != 0
+        self.0 & 1 << op as u16 != 0
+    }
+
+    /// These and `op`.
+    #[must_use]
+    pub const fn with(self, op: Op) -> OpSet {
+        OpSet(self.0 | 1 << op as u16)
     }
 
     /// These without `op`.
     #[must_use]
     pub const fn without(self, op: Op) -> OpSet {
-        OpSet(self.0 & !(1 << op as u8))
+        OpSet(self.0 & !(1 << op as u16))
     }
 }
 

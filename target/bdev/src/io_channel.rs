@@ -12,7 +12,7 @@ use crate::bdev::Bdev;
 use crate::channel::{Channel, DoneQueue};
 use crate::desc::DescShared;
 use crate::device::OpSet;
-use crate::io::{Done, Io, Op, Tag};
+use crate::io::{Io, Op, Tag};
 use crate::split::Splits;
 use crate::stats::ChannelStats;
 use crate::timeouts::Timeouts;
@@ -71,13 +71,13 @@ impl IoChannel {
         let bdev = &desc.bdev;
         let own = cx.peers()[cx.id().0 as usize].clone();
         let (id, stats) = bdev.add_channel(own, desc.opener.clone());
-        let writes = Op::ALL.into_iter().filter(|op| op.is_write());
-        let read_only = || writes.fold(bdev.ops(), OpSet::without);
+        let forbidden = Op::ALL.into_iter().filter(|op| op.is_write() && !may_write);
         IoChannel {
             module,
             num_blocks: bdev.num_blocks(),
             block_size: bdev.block_size(),
-            ops: if may_write { bdev.ops() } else { read_only() },
+            // What waits here can be aborted whatever the device is able to do.
+            ops: forbidden.fold(bdev.ops().with(Op::Abort), OpSet::without),
             busy_inside: false,
             changes: bdev.changes(),
             stats,
@@ -309,8 +309,8 @@ impl IoChannel {
             self.num_blocks = bdev.num_blocks();
             self.events.push_back(Event::Resized(self.num_blocks));
         }
-        if bdev.is_removed() && self.ops != OpSet::of(&[]) {
-            self.ops = OpSet::of(&[]);
+        if bdev.is_removed() && self.ops != OpSet::of(&[Op::Abort]) {
+            self.ops = OpSet::of(&[Op::Abort]);
             self.events.push_back(Event::Removed);
             for io in self.waiting.drain(..) {
                 let done = io.complete(IoStatus::INVALID_NAMESPACE);

@@ -18,7 +18,7 @@
 //!
 //! **Map.** Per IO: `io.rs` Io and Done · `channel.rs` the trait · `io_channel.rs` checks, queueing, accounts ·
 //! `split.rs` · `timeouts.rs` · `stats.rs`. Control: `device.rs` what a module provides · `bdev.rs` the registered
-//! object · `bdevs.rs` the list of them · `desc.rs` handles and claims · `rpc/` the methods.
+//! object · `bdevs.rs` the list of them · `desc.rs` handles and claims · `notify.rs` what happened · `rpc/` the methods.
 //!
 //! **Tests.** `tests/` in this folder, with a scripted device; the shape is proved by the crate `test-bdevs`.
 
@@ -29,6 +29,8 @@ mod desc;
 mod device;
 mod io;
 mod io_channel;
+mod notify;
+pub mod rpc;
 mod split;
 mod stats;
 mod timeouts;
@@ -37,12 +39,13 @@ mod timeouts;
 mod tests;
 
 pub use bdev::{Bdev, ChannelInfo};
-pub use bdevs::{Bdevs, RegisterError, RemoveError};
+pub use bdevs::{Bdevs, RegisterError, RemoveError, check_geometry};
 pub use channel::{Channel, DoneQueue};
 pub use desc::{Claim, ClaimError, Desc, DescInfo, Mode, OpenError};
 pub use device::{BdevSpec, Device, Limits, OpSet};
 pub use io::{Done, Finished, Io, Op, Tag};
 pub use io_channel::{Event, IoChannel};
+pub use notify::{Notification, NotificationKind, Notifications};
 pub use stats::{IoStats, OpStats, ResetMode};
 
 // What every module and every opener needs beside this crate.

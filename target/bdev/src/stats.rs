@@ -60,6 +60,8 @@ pub enum ResetMode {
     All,
     /// Longest and shortest latencies.
     MaxMin,
+    /// Failures.
+    Errors,
 }
 
 impl OpStats {
@@ -102,6 +104,7 @@ impl IoStats {
 pub(crate) struct Generation {
     pub(crate) all: u32,
     pub(crate) max_min: u32,
+    pub(crate) errors: u32,
 }
 
 /// Counters of one io channel.
@@ -113,6 +116,7 @@ pub(crate) struct ChannelStats {
     errors: Vec<AtomicU64>,
     generation_all: AtomicU32,
     generation_max_min: AtomicU32,
+    generation_errors: AtomicU32,
 }
 
 #[derive(Debug)]
@@ -177,6 +181,7 @@ impl ChannelStats {
             errors: (0..=IoStatus::ALL.len()).map(|_| AtomicU64::new(0)).collect(),
             generation_all: AtomicU32::new(generation.all),
             generation_max_min: AtomicU32::new(generation.max_min),
+            generation_errors: AtomicU32::new(generation.errors),
         }
     }
 
@@ -201,12 +206,16 @@ impl ChannelStats {
     pub(crate) fn catch_up(&self, generation: Generation) {
         if self.generation_all.load(Relaxed) != generation.all {
             self.accounts.iter().for_each(Account::clear);
-            self.errors.iter().for_each(|counter| counter.store(0, Relaxed));
+            self.clear_errors();
         } else if self.generation_max_min.load(Relaxed) != generation.max_min {
             self.accounts.iter().for_each(Account::forget_max_min);
         }
+        if self.generation_errors.load(Relaxed) != generation.errors {
+            self.clear_errors();
+        }
         self.generation_all.store(generation.all, Release);
         self.generation_max_min.store(generation.max_min, Release);
+        self.generation_errors.store(generation.errors, Release);
     }
 
     /// Any thread: the totals since the last reset.
@@ -219,7 +228,14 @@ impl ChannelStats {
         if self.generation_max_min.load(Acquire) != generation.max_min {
             stats.forget_max_min();
         }
+        if self.generation_errors.load(Acquire) != generation.errors {
+            stats.errors.clear();
+        }
         stats
+    }
+
+    fn clear_errors(&self) {
+        self.errors.iter().for_each(|counter| counter.store(0, Relaxed));
     }
 
     fn error_counts(&self) -> Vec<(IoStatus, u64)> {
@@ -275,15 +291,28 @@ mod tests {
     fn a_reset_is_visible_before_the_channel_has_noticed_it() {
         let stats = ChannelStats::new(Generation::default());
         book(&stats, Op::Read, 5, IoStatus::SUCCESS);
-        let max_min = Generation { all: 0, max_min: 1 };
+        let max_min = Generation { all: 0, max_min: 1, errors: 0 };
         let seen = stats.snapshot(max_min);
         assert_eq!((seen.read.ops, seen.read.ticks_max, seen.read.ticks_min), (1, Ticks(0), Ticks(0)));
-        let all = Generation { all: 1, max_min: 1 };
+        let all = Generation { all: 1, max_min: 1, errors: 0 };
         assert_eq!(stats.snapshot(all), IoStats::default());
         stats.catch_up(all);
         book(&stats, Op::Read, 7, IoStatus::SUCCESS);
         let seen = stats.snapshot(all);
         assert_eq!((seen.read.ops, seen.read.ticks_max, seen.read.ticks_min), (1, Ticks(7), Ticks(7)));
+    }
+
+    #[test]
+    fn failures_are_forgotten_alone() {
+        let stats = ChannelStats::new(Generation::default());
+        book(&stats, Op::Read, 5, IoStatus::SUCCESS);
+        book(&stats, Op::Read, 5, IoStatus::WRITE_FAULT);
+        let errors = Generation { errors: 1, ..Generation::default() };
+        let seen = stats.snapshot(errors);
+        assert_eq!((seen.read.ops, seen.errors.len()), (1, 0));
+        stats.catch_up(errors);
+        book(&stats, Op::Read, 5, IoStatus::ABORTED);
+        assert_eq!(stats.snapshot(errors).errors, [(IoStatus::ABORTED, 1)]);
     }
 
     #[test]

@@ -13,6 +13,8 @@ pub enum Work {
     Spin,
     /// Something.
     Busy,
+    /// It has ended and nothing of it is in flight: drop it.
+    Over,
 }
 
 /// Answer to a request to stop.
@@ -64,7 +66,10 @@ struct Slot {
     due: Ticks,
     run_count: u64,
     busy_count: u64,
+    /// Asked to stop.
     stopping: bool,
+    /// Said that it has ended.
+    over: bool,
 }
 
 /// The pollers of one reactor: those polled every turn, and those with a period.
@@ -81,7 +86,8 @@ impl Pollers {
     pub(crate) fn add(&mut self, new: NewPoller, now: Ticks) {
         let NewPoller { id, poller, period } = new;
         let due = period.map_or(Ticks::NEVER, |period| now + period);
-        let slot = Slot { id, poller, period, due, run_count: 0, busy_count: 0, stopping: false };
+        let slot =
+            Slot { id, poller, period, due, run_count: 0, busy_count: 0, stopping: false, over: false };
         if period.is_some() {
             self.timed.push(slot);
             self.next_due = Some(self.next_due.map_or(due, |next| next.min(due)));
@@ -97,6 +103,7 @@ impl Pollers {
         for slot in &mut self.active {
             work = work.max(slot.poll(cx));
         }
+        self.any_stopping |= work == Work::Over;
         if self.next_due.is_some_and(|due| cx.now() >= due) {
             work = work.max(self.poll_timed(cx));
         }
@@ -122,6 +129,7 @@ impl Pollers {
             next = next.min(slot.due);
         }
         self.next_due = Some(next);
+        self.any_stopping |= work == Work::Over;
         work
     }
 
@@ -160,7 +168,7 @@ impl Pollers {
     #[cold]
     fn reap_stopped(&mut self, cx: &mut Cx) {
         for list in [&mut self.active, &mut self.timed] {
-            list.retain_mut(|slot| !slot.stopping || slot.poller.stop(cx) == Stop::Draining);
+            list.retain_mut(|slot| !slot.is_gone(cx));
         }
         self.any_stopping = self.active.iter().chain(&self.timed).any(|slot| slot.stopping);
         self.next_due = self.timed.iter().map(|slot| slot.due).min();
@@ -168,11 +176,16 @@ impl Pollers {
 }
 
 impl Slot {
+    fn is_gone(&mut self, cx: &mut Cx) -> bool {
+        self.over || (self.stopping && self.poller.stop(cx) == Stop::Done)
+    }
+
     #[inline]
     fn poll(&mut self, cx: &mut Cx) -> Work {
         let work = self.poller.poll(cx);
         self.run_count += 1;
-        self.busy_count += u64::from(work == Work::Busy);
+        self.busy_count += u64::from(work >= Work::Busy);
+        self.over |= work == Work::Over;
         work
     }
 

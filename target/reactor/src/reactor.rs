@@ -124,7 +124,7 @@ impl Reactor {
     #[inline]
     fn account(&mut self, work: Work) {
         let now = self.cx.refresh_now();
-        self.stats.book_turn(work == Work::Busy, now - self.turn_began);
+        self.stats.book_turn(work >= Work::Busy, now - self.turn_began);
         self.turn_began = now;
         if work != Work::Idle {
             self.last_work = now;
@@ -190,11 +190,6 @@ impl Reactor {
         let now = self.cx.refresh_now();
         self.stats.book_turn(false, now - self.turn_began);
         self.turn_began = now;
-    }
-
-    /// Drops messages that came too late: whoever waits for an answer learns that there is none.
-    pub(crate) fn refuse_the_rest(&mut self) {
-        while self.inbox.pop().is_some() {}
     }
 
     fn is_stopped(&self) -> bool {

@@ -23,8 +23,9 @@ thread_local! {
     static ON_REACTOR: Cell<bool> = const { Cell::new(false) };
 }
 
-/// True on a reactor's own thread.
-pub(crate) fn on_reactor_thread() -> bool {
+/// True on a reactor's own thread. A process that serves others aborts when such a thread panics: IO would hang.
+#[must_use]
+pub fn on_reactor_thread() -> bool {
     ON_REACTOR.get()
 }
 
@@ -196,11 +197,21 @@ fn thread_main(
     };
     let _ = up.send(Ok(()));
     // Closed: another reactor failed to start, and with it the process.
-    if let Ok(peers) = wait_for_go.recv() {
-        let mut reactor = Reactor::new(uring, handle, inbox, bell_source, peers);
-        reactor.run();
-        handle.stats.set_stopped();
-        reactor.refuse_the_rest();
+    let Ok(peers) = wait_for_go.recv() else { return };
+    let _farewell = Farewell { handle: handle.clone(), inbox: inbox.clone() };
+    Reactor::new(uring, handle, inbox, bell_source, peers).run();
+}
+
+/// Dropped last on a reactor's thread, also when it panics: nobody waits for an answer that will not come.
+struct Farewell {
+    handle: Handle,
+    inbox: Inbox<Message>,
+}
+
+impl Drop for Farewell {
+    fn drop(&mut self) {
+        self.handle.stats.set_stopped();
+        while self.inbox.pop().is_some() {}
     }
 }
 

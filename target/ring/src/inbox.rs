@@ -38,6 +38,12 @@ impl<T> Inbox<T> {
     }
 }
 
+impl<T> Clone for Inbox<T> {
+    fn clone(&self) -> Inbox<T> {
+        Inbox { queue: self.queue.clone(), bell: self.bell.clone() }
+    }
+}
+
 impl<T> Outbox<T> {
     /// Queues an item and rings; hands it back if the inbox is full.
     pub fn send(&self, item: T) -> Result<(), T> {

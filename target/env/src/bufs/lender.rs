@@ -4,12 +4,12 @@
 //! One lender per reactor, used by that reactor's thread alone; what it lends may travel to other reactors and is
 //! given back here.
 
-use super::{Bufs, Kind, Meta};
+use super::{Bufs, Kind, List, Meta};
 use std::ptr::NonNull;
 use std::sync::Mutex;
 
 /// Leases a lender can have at a time; `lend` refuses beyond that.
-pub const LEASES_MAX: usize = 1 << 16;
+pub(super) const LEASES_MAX: usize = 1 << 16;
 
 /// Leases and lists that a lender holds room for from the start, so that ordinary load never allocates.
 const PREALLOCATED: usize = 256;
@@ -23,7 +23,9 @@ pub struct Lender {
     id: u8,
     slots: Vec<Slot>,
     free: Vec<u16>,
-    spare_lists: Vec<Box<Vec<Bufs>>>,
+    // Boxed, so that a list becomes a Bufs without being moved.
+    #[allow(clippy::vec_box)]
+    spare_lists: Vec<Box<List>>,
 }
 
 /// One buffer that is lent out. Not Clone: it is handed to `end` exactly once.
@@ -122,10 +124,10 @@ impl Lender {
                 continue;
             }
             let take = left.min(segment.len - skip);
-            list.push(piece(segment, skip, take, &slot.owner, id, lease));
+            list.0.push(piece(segment, skip, take, &slot.owner, id, lease));
             (skip, left) = (0, left - take);
         }
-        slot.away += list.len() as u32;
+        slot.away += list.0.len() as u32;
         Bufs::from_list(list)
     }
 
@@ -133,7 +135,7 @@ impl Lender {
     pub fn give_back(&mut self, lent: Bufs) {
         if lent.is_list() {
             let mut list = lent.into_list();
-            list.drain(..).for_each(|part| self.give_back(part));
+            list.0.drain(..).for_each(|part| self.give_back(part));
             self.spare_lists.push(list);
             return;
         }
@@ -177,7 +179,7 @@ impl Lender {
         let mut list = self.spare_lists.pop().unwrap_or_else(new_list);
         for part in parts {
             assert!(part.segment_count() <= 1, "a list cannot hold a list");
-            list.push(part);
+            list.0.push(part);
         }
         Bufs::from_list(list)
     }
@@ -188,8 +190,14 @@ impl Lender {
             return each(bufs);
         }
         let mut list = bufs.into_list();
-        list.drain(..).for_each(&mut each);
+        list.0.drain(..).for_each(&mut each);
         self.spare_lists.push(list);
+    }
+
+    /// Slots and spare lists there are: constant in steady use.
+    #[cfg(test)]
+    pub(super) fn held(&self) -> (usize, usize) {
+        (self.slots.len(), self.spare_lists.len())
     }
 
     fn slot(&mut self, lease: &Lease) -> &mut Slot {
@@ -229,9 +237,8 @@ fn piece(from: super::Segment, start: u32, len: u32, owner: &Bufs, lender: u8, l
     Bufs { ptr, len, meta: Meta { kind, lender, lease: lease.slot } }
 }
 
-#[allow(clippy::box_collection)] // A Bufs has room for one pointer: the list lives behind it.
-fn new_list() -> Box<Vec<Bufs>> {
-    Box::new(Vec::with_capacity(LIST_CAPACITY))
+fn new_list() -> Box<List> {
+    Box::new(List(Vec::with_capacity(LIST_CAPACITY)))
 }
 
 /// Identities in use: one bit each.

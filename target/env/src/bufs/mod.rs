@@ -74,6 +74,10 @@ impl Meta {
     }
 }
 
+/// The pieces of a vector. Boxed, because a `Bufs` has room for one pointer.
+#[derive(Debug)]
+struct List(Vec<Bufs>);
+
 const _: () = assert!(size_of::<Bufs>() == 16 && size_of::<Option<Bufs>>() == 16);
 
 // SAFETY: a Bufs is the only way to the bytes behind it, or shares them with other read-only views; nothing about
@@ -146,10 +150,10 @@ impl Bufs {
     /// The list behind a vector.
     fn parts(&self) -> &[Bufs] {
         assert!(matches!(self.meta.kind, Kind::Vector | Kind::VectorReadOnly | Kind::VectorView));
-        // SAFETY: for these kinds `ptr` came from `Box::leak` of a Vec<Bufs>. The box lives as long as this value (a
+        // SAFETY: for these kinds `ptr` came from `Box::leak` of a List. The box lives as long as this value (a
         // Vector owns it; the lease of a VectorView cannot end before the view is given back), and nobody changes
         // the list meanwhile.
-        unsafe { self.ptr.cast::<Vec<Bufs>>().as_ref() }
+        unsafe { &self.ptr.cast::<List>().as_ref().0 }
     }
 
     /// True for a list that this value owns.
@@ -157,20 +161,20 @@ impl Bufs {
         matches!(self.meta.kind, Kind::Vector | Kind::VectorReadOnly)
     }
 
-    fn from_list(list: Box<Vec<Bufs>>) -> Bufs {
-        let len = list.iter().map(|part| u64::from(part.len)).sum::<u64>();
+    fn from_list(list: Box<List>) -> Bufs {
+        let len = list.0.iter().map(|part| u64::from(part.len)).sum::<u64>();
         let len = u32::try_from(len).expect("an IO carries less than 4 GiB");
-        let read_only = list.iter().any(Bufs::is_read_only);
+        let read_only = list.0.iter().any(Bufs::is_read_only);
         let kind = if read_only { Kind::VectorReadOnly } else { Kind::Vector };
         Bufs { ptr: NonNull::from(Box::leak(list)).cast(), len, meta: Meta::plain(kind) }
     }
 
     /// Takes the list out of a vector.
-    fn into_list(self) -> Box<Vec<Bufs>> {
+    fn into_list(self) -> Box<List> {
         assert!(self.is_list(), "only a list that is not lent can be taken apart, this is {self:?}");
         let this = ManuallyDrop::new(self);
         // SAFETY: a Vector's pointer came from `Box::leak` in `from_list` and `this` is not dropped.
-        unsafe { Box::from_raw(this.ptr.cast::<Vec<Bufs>>().as_ptr()) }
+        unsafe { Box::from_raw(this.ptr.cast::<List>().as_ptr()) }
     }
 }
 

@@ -1,0 +1,7 @@
+//! The block layer against a scripted device.
+
+mod channel;
+mod claims;
+mod registry;
+mod script;
+mod split;
