@@ -167,7 +167,7 @@ fn validate(spec: &BdevSpec) -> Result<(), RegisterError> {
 
 /// Checks what every bdev must have, and gives its size in bytes: for modules that need it before they register.
 pub fn check_geometry(num_blocks: u64, block_size: u32) -> Result<u64, RegisterError> {
-    if !BLOCK_SIZES.contains(&block_size) || block_size % 512 != 0 {
+    if !BLOCK_SIZES.contains(&block_size) || !block_size.is_multiple_of(512) {
         return Err(RegisterError::BlockSize(block_size));
     }
     let bytes = num_blocks.checked_mul(u64::from(block_size));

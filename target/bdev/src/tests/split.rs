@@ -52,8 +52,8 @@ fn pieces_cover_the_io_and_keep_to_every_limit() {
     let limits = (0u32..9, 0u32..9, 0u16..5).prop_map(|(max, boundary, segments)| Limits {
         max_rw_blocks: max,
         boundary_blocks: boundary,
-        // A block lies in at most three segments of the lists below.
-        max_segments: if segments == 0 { 0 } else { segments + 2 },
+        // A block lies in at most four segments of the lists below.
+        max_segments: if segments == 0 { 0 } else { segments + 3 },
         ..Limits::default()
     });
     let io = (0u64..BLOCKS - 100, 1u32..100, prop::collection::vec(200u32..2000, 1..5));

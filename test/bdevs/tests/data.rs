@@ -1,0 +1,195 @@
+//! Data through the stacked devices, against a plain model of a disk.
+
+use std::sync::mpsc::sync_channel;
+use std::time::Duration;
+use test_bdevs::world::World;
+use test_bdevs::{hop, mirror2};
+use tgt_bdev::{Bufs, Cx, Desc, DmaBuf, DoneQueue, Io, IoChannel, IoStatus, Mode, Op, Tag, Work};
+use tgt_reactor::Poller;
+
+const BLOCK: u32 = 512;
+const BLOCKS: u64 = 4096;
+
+fn malloc(world: &World, name: &str, optimal_io_boundary: u32) {
+    let spec = bdev_malloc::MallocSpec {
+        name: name.to_owned(),
+        uuid: None,
+        block_size: BLOCK,
+        num_blocks: BLOCKS,
+        optimal_io_boundary,
+    };
+    bdev_malloc::create(&world.bdevs, spec).expect("a malloc bdev");
+}
+
+/// Random reads, writes, write-zeroes and unmaps that do not overlap while in flight, checked against a vector.
+struct Checker {
+    channel: IoChannel,
+    rng: fastrand::Rng,
+    model: Vec<u8>,
+    in_flight: Vec<Option<(u64, u32, Op)>>,
+    done: DoneQueue,
+    to_submit: u32,
+    report: std::sync::mpsc::SyncSender<Result<u32, String>>,
+    completed: u32,
+}
+
+const QUEUE_DEPTH: usize = 16;
+
+impl Checker {
+    fn new(
+        cx: &mut Cx,
+        desc: &Desc,
+        ios: u32,
+        report: std::sync::mpsc::SyncSender<Result<u32, String>>,
+    ) -> Checker {
+        Checker {
+            channel: desc.open_channel(cx).expect("opens"),
+            rng: fastrand::Rng::with_seed(42),
+            model: vec![0; (BLOCKS * u64::from(BLOCK)) as usize],
+            in_flight: vec![None; QUEUE_DEPTH],
+            done: DoneQueue::default(),
+            to_submit: ios,
+            report,
+            completed: 0,
+        }
+    }
+
+    fn range(lba: u64, blocks: u32) -> std::ops::Range<usize> {
+        let at = (lba * u64::from(BLOCK)) as usize;
+        at..at + (blocks * BLOCK) as usize
+    }
+
+    fn submit_some(&mut self, cx: &mut Cx) {
+        for slot in 0..QUEUE_DEPTH {
+            if self.to_submit == 0 || self.in_flight[slot].is_some() {
+                continue;
+            }
+            let (lba, blocks) = (self.rng.u64(0..BLOCKS - 64), self.rng.u32(1..64));
+            let overlaps = |(other, count, _): (u64, u32, Op)| {
+                lba < other + u64::from(count) && other < lba + u64::from(blocks)
+            };
+            if self.in_flight.iter().flatten().any(|io| overlaps(*io)) {
+                continue;
+            }
+            let op = [Op::Read, Op::Write, Op::Write, Op::WriteZeroes, Op::Unmap][self.rng.usize(0..5)];
+            let bufs = self.buffers(cx, op, lba, blocks);
+            self.in_flight[slot] = Some((lba, blocks, op));
+            self.to_submit -= 1;
+            let io = Io::new(op, Tag(slot as u64), lba, blocks, bufs);
+            self.channel.submit(cx, io).expect("16 IOs always find room");
+        }
+    }
+
+    /// Buffers of one or of two segments; a write's bytes go into the model too.
+    fn buffers(&mut self, cx: &mut Cx, op: Op, lba: u64, blocks: u32) -> Bufs {
+        if !op.has_data() {
+            self.model[Checker::range(lba, blocks)].fill(0);
+            return Bufs::none();
+        }
+        let bytes = blocks * BLOCK;
+        let first = if self.rng.bool() { bytes } else { self.rng.u32(1..bytes) };
+        let parts = [first, bytes - first].into_iter().filter(|len| *len > 0);
+        let parts: Vec<Bufs> = parts.map(|len| Bufs::from(DmaBuf::alloc(len).expect("memory"))).collect();
+        let mut bufs = cx.lender().gather(parts);
+        if op == Op::Write {
+            let model = &mut self.model[Checker::range(lba, blocks)];
+            self.rng.fill(model);
+            bufs.copy_from_slice(0, model);
+        }
+        bufs
+    }
+
+    fn check(&mut self, done: tgt_bdev::Done) -> Result<(), String> {
+        let finished = done.finish();
+        let slot = finished.tag.0 as usize;
+        let (lba, blocks, op) = self.in_flight[slot].take().ok_or("a completion nobody waits for")?;
+        if finished.status != IoStatus::SUCCESS {
+            return Err(format!("{op:?} of {blocks} blocks at {lba}: {}", finished.status));
+        }
+        if op == Op::Read {
+            let mut data = vec![0; (blocks * BLOCK) as usize];
+            finished.bufs.copy_to_slice(0, &mut data);
+            if data != self.model[Checker::range(lba, blocks)] {
+                return Err(format!("read of {blocks} blocks at {lba} differs from what was written"));
+            }
+        }
+        self.completed += 1;
+        Ok(())
+    }
+}
+
+impl Poller for Checker {
+    fn poll(&mut self, cx: &mut Cx) -> Work {
+        self.submit_some(cx);
+        let mut done = std::mem::take(&mut self.done);
+        let work = self.channel.poll(cx, &mut done);
+        while let Some(one) = done.pop() {
+            if let Err(wrong) = self.check(one) {
+                self.to_submit = 0;
+                let _ = self.report.try_send(Err(wrong));
+            }
+        }
+        self.done = done;
+        if self.to_submit == 0 && self.channel.in_flight() == 0 {
+            let _ = self.report.try_send(Ok(self.completed));
+            return Work::Over;
+        }
+        work
+    }
+
+    fn name(&self) -> &str {
+        "checker"
+    }
+}
+
+fn check(world: &World, bdev: &str, ios: u32) {
+    let desc = world.bdevs.open(bdev, "checker", Mode::Write).expect("free");
+    let (report, outcome) = sync_channel(2);
+    let spawn = move |reactor: &mut tgt_reactor::Reactor| Checker::new(reactor.cx(), &desc, ios, report);
+    world.reactors()[0].spawn(spawn).expect("an answer");
+    let outcome = outcome.recv_timeout(Duration::from_secs(60)).expect("the check ends");
+    assert_eq!(outcome, Ok(ios), "{bdev}");
+}
+
+#[test]
+fn malloc_keeps_what_was_written() {
+    let world = World::new(1);
+    malloc(&world, "Malloc0", 0);
+    check(&world, "Malloc0", 20_000);
+}
+
+#[test]
+fn malloc_keeps_what_was_written_in_pieces() {
+    let world = World::new(1);
+    malloc(&world, "Malloc0", 7);
+    check(&world, "Malloc0", 20_000);
+}
+
+#[test]
+fn a_mirror_writes_both_and_reads_either() {
+    let world = World::new(1);
+    malloc(&world, "A", 0);
+    malloc(&world, "B", 5);
+    mirror2::create(&world.bdevs, "Mirror", ["A", "B"]);
+    check(&world, "Mirror", 20_000);
+    let [a, b] = ["A", "B"].map(|name| world.bdevs.get(name).expect("there").stats());
+    assert!(a.read.ops > 1000 && b.read.ops > 1000, "reads take turns: {} and {}", a.read.ops, b.read.ops);
+}
+
+#[test]
+fn a_bdev_of_another_reactor_is_the_same_disk() {
+    let world = World::new(2);
+    malloc(&world, "Malloc0", 3);
+    hop::create(&world.bdevs, "Hop", "Malloc0", &world.reactors()[1]);
+    check(&world, "Hop", 20_000);
+}
+
+#[test]
+fn a_mirror_with_a_leg_on_another_reactor_is_the_same_disk() {
+    let world = World::new(2);
+    malloc(&world, "A", 0);
+    malloc(&world, "B", 4);
+    hop::create(&world.bdevs, "HopB", "B", &world.reactors()[1]);
+    mirror2::create(&world.bdevs, "Mirror", ["A", "HopB"]);
+    check(&world, "Mirror", 20_000);
+}

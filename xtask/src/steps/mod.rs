@@ -1,0 +1,15 @@
+//! The steps of `ci`, one file each.
+
+pub(crate) mod build;
+pub(crate) mod cargo;
+pub(crate) mod deps;
+mod hugepages;
+pub(crate) mod layers;
+pub(crate) mod loom;
+pub(crate) mod miri;
+pub(crate) mod prepare;
+pub(crate) mod sim;
+pub(crate) mod test;
+pub(crate) mod tree;
+mod venv;
+mod words;
