@@ -53,12 +53,11 @@ impl Bufs {
 
     /// Writes all the buffers' bytes into `region` at `at`. Panics if the region is too short.
     pub fn copy_to_region(&self, region: &Region, at: u64) {
-        let to = region.ptr_at(at, u64::from(self.len));
-        let mut done = 0;
+        let mut at = at;
         self.for_range(0, self.len as usize, |ptr, len| {
-            // SAFETY: as in `copy_from_region`, the other way round.
-            unsafe { ptr::copy_nonoverlapping(ptr, to.as_ptr().add(done), len) };
-            done += len;
+            // SAFETY: `ptr` has `len` readable bytes of a buffer, which is never part of a region.
+            unsafe { region.copy_in(at, ptr, len) };
+            at += len as u64;
         });
     }
 

@@ -26,6 +26,7 @@ mod region;
 mod runs;
 mod space;
 mod stats;
+mod stream;
 mod table;
 #[cfg(test)]
 mod tests;

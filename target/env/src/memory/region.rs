@@ -7,7 +7,11 @@ use std::ptr::NonNull;
 use super::config::GRANULE_BYTES;
 use super::runs::Run;
 use super::space::Purpose;
+use super::stream::{CACHED_BYTES_MAX, LINE, copy_past_caches, prefetch};
 use super::{MemoryError, memory};
+
+/// Lines that [`Region::prefetch`] asks for: more keep the memory busy with what the processor would fetch anyway.
+const PREFETCH_LINES: usize = 8;
 
 /// Contiguous memory of any size, zero when new, in whole granules of 2 MiB.
 ///
@@ -64,25 +68,54 @@ impl Region {
         self.base.as_ptr()
     }
 
-    /// Copies from the region, starting at byte `offset`, until `target` is full.
+    /// Begins to bring the first bytes at `offset` into the caches, for a copy that follows soon. The processor
+    /// fetches the rest by itself once it sees the copy go on.
+    #[inline]
+    pub fn prefetch(&self, offset: u64) {
+        if offset < self.len {
+            let first = self.base.as_ptr().wrapping_add(offset as usize);
+            (0..PREFETCH_LINES).for_each(|line| prefetch(first.wrapping_add(line * LINE)));
+        }
+    }
+
+    /// True if the region is too large to live in caches, so that writing past them is faster.
+    #[inline]
+    pub(crate) fn outgrows_caches(&self) -> bool {
+        self.len > CACHED_BYTES_MAX
+    }
+
+    /// Copies `len` bytes from `from` to byte `offset` on.
     ///
     /// # Panics
     /// If the range passes the end.
-    pub fn read_at(&self, offset: u64, target: &mut [u8]) {
+    ///
+    /// # Safety
+    /// `from` is readable for `len` bytes and not part of this region.
+    #[inline]
+    pub(crate) unsafe fn copy_in(&self, offset: u64, from: *const u8, len: usize) {
+        let to = self.ptr_at(offset, len as u64).as_ptr();
+        if self.outgrows_caches() {
+            // SAFETY: `ptr_at` checked the target; the caller vouches for the source.
+            unsafe { copy_past_caches(from, to, len) };
+        } else {
+            // SAFETY: as above.
+            unsafe { std::ptr::copy_nonoverlapping(from, to, len) };
+        }
+    }
+
+    /// Copies bytes from `offset` on out into `target`.
+    #[cfg(test)]
+    pub(super) fn read_at(&self, offset: u64, target: &mut [u8]) {
         let source = self.ptr_at(offset, target.len() as u64);
-        // SAFETY: `ptr_at` checked the source range; `target` is exclusively borrowed and no region is ever a
-        // slice, so the two cannot overlap.
-        unsafe { libc::memcpy(target.as_mut_ptr().cast::<c_void>(), source.as_ptr().cast(), target.len()) };
+        // SAFETY: `ptr_at` checked the source; `target` is exclusively borrowed and no region is ever a slice.
+        unsafe { std::ptr::copy_nonoverlapping(source.as_ptr(), target.as_mut_ptr(), target.len()) };
     }
 
     /// Copies all of `source` to byte `offset` on.
-    ///
-    /// # Panics
-    /// If the range passes the end.
-    pub fn write_at(&self, offset: u64, source: &[u8]) {
-        let target = self.ptr_at(offset, source.len() as u64);
-        // SAFETY: as in `read_at`, the other way round.
-        unsafe { libc::memcpy(target.as_ptr().cast::<c_void>(), source.as_ptr().cast(), source.len()) };
+    #[cfg(test)]
+    pub(super) fn write_at(&self, offset: u64, source: &[u8]) {
+        // SAFETY: a slice is readable and no region is ever a slice.
+        unsafe { self.copy_in(offset, source.as_ptr(), source.len()) };
     }
 
     /// Writes `len` zeros at byte `offset` on.

@@ -42,6 +42,14 @@ impl MallocChannel {
         (io.complete(IoStatus::SUCCESS), bytes)
     }
 
+    /// While one block is copied, the next one's place is fetched: random reads wait for memory, not for the copy.
+    #[inline]
+    fn prefetch_next(&self) {
+        if let Some(next) = self.queue.front().filter(|next| next.op == Op::Read) {
+            self.memory.prefetch(next.lba * self.block_size);
+        }
+    }
+
     /// Ends an IO that still waits for its copy.
     #[cold]
     fn abort(&mut self, io: Io) {
@@ -73,6 +81,7 @@ impl Channel for MallocChannel {
         let mut moved = 0;
         while moved < BYTES_PER_POLL {
             let Some(io) = self.queue.pop_front() else { break };
+            self.prefetch_next();
             let (ended, bytes) = self.execute(io);
             done.push(ended);
             moved += bytes;
