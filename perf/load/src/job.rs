@@ -1,6 +1,6 @@
 //! The poller: keeps a queue full and measures it.
 
-use crate::pattern::Pattern;
+use crate::pattern::{Part, Pattern};
 use crate::report::JobReport;
 use crate::spec::{JobSpec, Limit};
 use hdrhistogram::Histogram;
@@ -48,7 +48,13 @@ pub(crate) struct Job {
 
 impl Job {
     /// Opens the channel and allocates everything. The clock starts with the first poll.
-    pub(crate) fn new(cx: &mut Cx, desc: &Desc, spec: JobSpec, shared: Arc<Shared>) -> Result<Job, String> {
+    pub(crate) fn new(
+        cx: &mut Cx,
+        desc: &Desc,
+        spec: JobSpec,
+        part: Part,
+        shared: Arc<Shared>,
+    ) -> Result<Job, String> {
         let bdev = desc.bdev().clone();
         let channel = desc.open_channel(cx).map_err(|error| error.to_string())?;
         let ticks_max = Ticks::from_duration(LATENCY_MAX).0;
@@ -56,7 +62,7 @@ impl Job {
             Histogram::new_with_bounds(1, ticks_max, DIGITS).map_err(|error| error.to_string())?;
         Ok(Job {
             name: format!("load on {}", spec.bdev),
-            pattern: Pattern::new(&spec, bdev.block_size(), bdev.num_blocks()),
+            pattern: Pattern::new(&spec, part, bdev.block_size(), bdev.num_blocks()),
             idle: make_buffers(&spec)?,
             done: DoneQueue::with_capacity(spec.queue_depth as usize),
             started: Ticks::ZERO,
@@ -146,7 +152,7 @@ impl Job {
             bdev: self.spec.bdev.clone(),
             reactor: self.spec.reactor,
             ios: self.completed,
-            bytes: self.completed * u64::from(self.spec.io_bytes),
+            bytes: self.completed * self.spec.bytes_each(),
             elapsed: (now - self.started).as_duration(),
             errors: self.errors,
             first_error: self.first_error,

@@ -1,8 +1,9 @@
 //! Starting jobs, watching them, adding up.
 
 use crate::job::{Job, Shared};
+use crate::pattern::Part;
 use crate::report::JobReport;
-use crate::spec::{JobSpec, SpecError};
+use crate::spec::{JobSpec, Limit, SpecError};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
@@ -53,7 +54,8 @@ struct Running {
     shared: Arc<Shared>,
 }
 
-/// Runs the jobs to their end, all at once. `watch` is called some fifty times a second; false ends the run early.
+/// Runs the jobs to their end, all at once. Jobs on the same bdev share it: each keeps to a part of its own.
+/// `watch` is called some fifty times a second; false ends the run early.
 pub fn run(
     bdevs: &Bdevs,
     reactors: &[Handle],
@@ -61,8 +63,8 @@ pub fn run(
     mut watch: impl FnMut(Progress) -> bool,
 ) -> Result<Vec<JobReport>, RunError> {
     let mut running = Vec::new();
-    for spec in jobs {
-        match start(bdevs, reactors, spec) {
+    for (index, spec) in jobs.iter().enumerate() {
+        match start(bdevs, reactors, spec, part(jobs, index)) {
             Ok(job) => running.push(job),
             Err(error) => {
                 stop_all(&running);
@@ -71,11 +73,12 @@ pub fn run(
             }
         }
     }
-    let started = Instant::now();
+    let (started, overdue) = (Instant::now(), overdue(jobs));
     while !running.iter().all(Running::is_over) {
         std::thread::sleep(LOOK);
         let ios = running.iter().map(|job| job.shared.ios.load(Relaxed)).sum();
-        if !watch(Progress { elapsed: started.elapsed(), ios }) {
+        let elapsed = started.elapsed();
+        if !watch(Progress { elapsed, ios }) || elapsed > overdue {
             stop_all(&running);
             break;
         }
@@ -83,7 +86,23 @@ pub fn run(
     collect(running, Instant::now() + GRACE)
 }
 
-fn start(bdevs: &Bdevs, reactors: &[Handle], spec: &JobSpec) -> Result<Running, RunError> {
+/// When the last job should have ended by its own clock, and some more.
+fn overdue(jobs: &[JobSpec]) -> Duration {
+    let limits = jobs.iter().map(|job| match job.limit {
+        Limit::Time(time) => time.saturating_add(GRACE),
+        Limit::Ios(_) => Duration::MAX,
+    });
+    limits.max().unwrap_or_default()
+}
+
+/// The part of its bdev that a job keeps to.
+fn part(jobs: &[JobSpec], index: usize) -> Part {
+    let same = |job: &&JobSpec| job.bdev == jobs[index].bdev;
+    let count = |jobs: &[JobSpec]| jobs.iter().filter(same).count() as u64;
+    Part { index: count(&jobs[..index]), count: count(jobs) }
+}
+
+fn start(bdevs: &Bdevs, reactors: &[Handle], spec: &JobSpec, part: Part) -> Result<Running, RunError> {
     let handle = reactors.get(spec.reactor as usize);
     let handle = handle.ok_or(RunError::NoReactor(spec.reactor, reactors.len()))?.clone();
     let bdev = bdevs.get(&spec.bdev).ok_or_else(|| OpenError::NotFound(spec.bdev.clone()))?;
@@ -94,7 +113,7 @@ fn start(bdevs: &Bdevs, reactors: &[Handle], spec: &JobSpec) -> Result<Running, 
     let shared = Arc::new(Shared::default());
     let (for_job, job_spec) = (shared.clone(), spec.clone());
     let spawned = handle.call(move |reactor| {
-        let job = Job::new(reactor.cx(), &desc, job_spec, for_job)?;
+        let job = Job::new(reactor.cx(), &desc, job_spec, part, for_job)?;
         reactor.cx().spawn(Box::new(job), None);
         Ok(())
     })?;
@@ -128,5 +147,39 @@ fn collect(running: Vec<Running>, deadline: Instant) -> Result<Vec<JobReport>, R
 impl Running {
     fn is_over(&self) -> bool {
         self.shared.report.lock().expect("nobody panics while holding this").is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spec::Workload;
+
+    fn job(bdev: &str, limit: Limit) -> JobSpec {
+        JobSpec {
+            bdev: bdev.to_owned(),
+            reactor: 0,
+            workload: Workload::Read,
+            read_percent: 0,
+            queue_depth: 1,
+            io_bytes: 4096,
+            limit,
+            latency: true,
+            seed: 1,
+        }
+    }
+
+    #[test]
+    fn jobs_on_one_bdev_divide_it_and_others_have_theirs_whole() {
+        let jobs = ["A", "B", "A"].map(|bdev| job(bdev, Limit::Ios(1)));
+        let parts = [0, 1, 2].map(|index| part(&jobs, index));
+        assert_eq!(parts, [Part { index: 0, count: 2 }, Part::WHOLE, Part { index: 1, count: 2 }]);
+    }
+
+    #[test]
+    fn a_run_by_time_is_overdue_some_time_after_its_longest_job_and_one_by_count_never() {
+        let by_time = |seconds| job("A", Limit::Time(Duration::from_secs(seconds)));
+        assert_eq!(overdue(&[by_time(1), by_time(5)]), Duration::from_secs(5) + GRACE);
+        assert_eq!(overdue(&[by_time(1), job("A", Limit::Ios(1))]), Duration::MAX);
     }
 }

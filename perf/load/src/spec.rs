@@ -146,6 +146,12 @@ pub enum SpecError {
 }
 
 impl JobSpec {
+    /// Bytes that one IO moves or names; 0 for a flush, which names none.
+    pub(crate) fn bytes_each(&self) -> u64 {
+        let (first, second) = self.workload.ops();
+        if first.has_range() || second.has_range() { u64::from(self.io_bytes) } else { 0 }
+    }
+
     /// Checks the job against its bdev.
     pub fn check(&self, bdev: &Bdev) -> Result<(), SpecError> {
         if !(1..=QUEUE_DEPTH_MAX).contains(&self.queue_depth) {

@@ -1,2 +1,91 @@
-//! The storage target.
-fn main() {}
+//! The process: arguments, logs, signals, and the target between them.
+
+use clap::Parser;
+use rmr_tgt::cli::{Args, UsageError};
+use rmr_tgt::signals::StopSignal;
+use rmr_tgt::{Options, StopReport, Target, exit, log};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use std::process::ExitCode;
+use std::time::Instant;
+use tgt_env::cores::CpuMask;
+
+fn main() -> ExitCode {
+    let started = Instant::now();
+    // On `--help`, `--version` and mistakes clap says it all and ends the process: 0, 0 and 2.
+    let args = Args::parse();
+    let options = match prepare(&args) {
+        Ok(options) => options,
+        Err(why) => {
+            eprintln!("error: {why}\n\nFor more information, try '--help'.");
+            return exit::USAGE.into();
+        }
+    };
+    if args.raises_core_limit() {
+        raise_core_limit();
+    }
+    run(options, started).into()
+}
+
+/// Begins to log; then everything that is wrong is a log.
+fn prepare(args: &Args) -> Result<Options, UsageError> {
+    let (control, format) = args.log()?;
+    let options = args.options(control.clone())?;
+    log::install(&control, format);
+    let ignored = args.ignored();
+    if !ignored.is_empty() {
+        tracing::info!("without effect here: {}", ignored.join(", "));
+    }
+    Ok(options)
+}
+
+/// From start to stop. Returns the exit code.
+fn run(options: Options, started: Instant) -> u8 {
+    let mut signal = match StopSignal::install() {
+        Ok(signal) => signal,
+        Err(why) => {
+            tracing::error!("cannot take SIGINT and SIGTERM: {why}");
+            return exit::ERROR;
+        }
+    };
+    let (waits, ready) = (options.wait_for_rpc, ready_line(&options));
+    let target = match Target::start(options) {
+        Ok(target) => target,
+        Err(error) => {
+            tracing::error!("{error}");
+            return error.exit_code();
+        }
+    };
+    let state = if waits { "waits for framework_start_init" } else { "ready" };
+    tracing::info!("{state} after {} ms: {ready}", started.elapsed().as_millis());
+    let name = signal.wait();
+    tracing::info!("{name}: stopping; a second signal ends the process at once");
+    let StopReport { calls_cut, stuck } = target.stop();
+    if calls_cut > 0 {
+        tracing::warn!("{calls_cut} RPC calls were under way and are cut off");
+    }
+    if stuck.is_empty() {
+        return exit::OK;
+    }
+    tracing::error!("{stuck:?} did not stop in time");
+    exit::ERROR
+}
+
+/// What runs, in a few words.
+fn ready_line(options: &Options) -> String {
+    let cores: CpuMask = options.cores.iter().copied().collect();
+    let socket = match &options.rpc {
+        Some(config) => format!("RPC on {}", config.path.display()),
+        None => "no RPC".to_owned(),
+    };
+    format!("rmr_tgt {} on cores {cores:?}, {socket}", rmr_tgt::VERSION)
+}
+
+/// As SPDK does: a target that crashes should leave something to look at.
+fn raise_core_limit() {
+    let Rlimit { current, maximum } = getrlimit(Resource::Core);
+    if current != maximum
+        && let Err(why) = setrlimit(Resource::Core, Rlimit { current: maximum, maximum })
+    {
+        tracing::warn!("cannot raise the limit on core dumps: {why}");
+    }
+}

@@ -110,7 +110,7 @@ impl IoChannel {
         self.events.pop_front()
     }
 
-    /// Takes an IO. `Err(io)` only if [`WAITING_MAX`] IOs already wait for the module: try again after a completion.
+    /// Takes an IO. `Err(io)` only if 4096 IOs (`WAITING_MAX`) already wait for the module: try again after a completion.
     #[inline]
     pub fn submit(&mut self, cx: &mut Cx, mut io: Io) -> Result<(), Io> {
         if let Err(status) = self.check(&io) {

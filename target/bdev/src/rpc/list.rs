@@ -11,7 +11,7 @@ use std::time::Duration;
 
 const ETIMEDOUT: i32 = 110;
 
-/// The longest wait that a call may ask for: a day.
+/// The longest wait: a day. A call that asks for more waits so long.
 const TIMEOUT_MS_MAX: u64 = 86_400_000;
 
 /// Parameters of `bdev_get_bdevs`.
@@ -20,8 +20,7 @@ const TIMEOUT_MS_MAX: u64 = 86_400_000;
 struct GetBdevs {
     /// Name, alias or UUID of the one to show; all of them without it
     name: Option<String>,
-    /// How long to wait for it to appear, in milliseconds; needs a name; default 0
-    #[schemars(range(max = 86_400_000))]
+    /// How long to wait for it to appear, in milliseconds, a day at most; counts with a name only; default 0
     timeout: Option<u64>,
 }
 

@@ -22,7 +22,7 @@ use crate::channel::MallocChannel;
 use rpc_registry::ConfigEntry;
 use serde_json::json;
 use std::sync::Arc;
-use tgt_bdev::{Bdev, BdevSpec, Bdevs, Channel, Cx, Device, Limits, OpSet, RegisterError};
+use tgt_bdev::{Bdev, BdevSpec, Bdevs, Channel, Cx, Device, Limits, OpSet, RegisterError, check_geometry};
 use tgt_env::memory::{MemoryError, Region};
 use uuid::Uuid;
 
@@ -61,8 +61,7 @@ pub enum CreateError {
 /// Makes and registers a malloc bdev.
 pub fn create(bdevs: &Bdevs, spec: MallocSpec) -> Result<Arc<Bdev>, CreateError> {
     let MallocSpec { name, uuid, block_size, num_blocks, optimal_io_boundary } = spec;
-    let sum = num_blocks.checked_mul(u64::from(block_size));
-    let bytes = sum.ok_or(RegisterError::NumBlocks(num_blocks, block_size))?;
+    let bytes = check_geometry(num_blocks, block_size)?;
     let memory = Arc::new(Region::alloc(bytes)?);
     let bdev = bdevs.register(BdevSpec {
         name,

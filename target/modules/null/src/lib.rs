@@ -5,7 +5,7 @@
 //!
 //! **Words.** As in the block layer.
 //!
-//! **Who may call it.** [`create`] and [`resize`]: control threads. The channel: its reactor.
+//! **Who may call it.** [`create`]: control threads. The channel: its reactor.
 //!
 //! **Invariants.** A completion surfaces at the poll after its submit, in the order of submission.
 //!

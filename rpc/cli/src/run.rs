@@ -1,0 +1,136 @@
+//! What each verb does, and how it ends.
+
+use crate::client::Client;
+use crate::command::{params, tree};
+use crate::error::Error;
+use crate::schema::embedded;
+use crate::show::{plain, terminal_width};
+use clap::ArgMatches;
+use serde_json::{Value, json};
+use std::io::{self, ErrorKind, Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+/// Between two tries to connect, while waiting for a target.
+const RETRY_PAUSE: Duration = Duration::from_millis(10);
+
+/// The program: reads the process's arguments, makes the call, prints the answer.
+pub fn main() -> ExitCode {
+    let matches = tree().get_matches();
+    let Some((verb, matches)) = matches.subcommand() else { return ExitCode::from(2) };
+    let as_json = matches.get_flag("json");
+    match run(verb, matches) {
+        Ok(answer) => print(answer.as_ref(), as_json),
+        Err(error) => fail(&error, as_json),
+    }
+}
+
+fn run(verb: &str, matches: &ArgMatches) -> Result<Option<Value>, Error> {
+    let socket = matches.get_one::<PathBuf>("socket").map(PathBuf::as_path).unwrap_or(Path::new(""));
+    let limit = limit(matches, "seconds").unwrap_or_default();
+    match verb {
+        "methods" => Ok(Some(methods())),
+        "wait" => wait(socket, self::limit(matches, "timeout").unwrap_or(limit)).map(|()| None),
+        "call" => {
+            let method = matches.get_one::<String>("METHOD").map(String::as_str).unwrap_or_default();
+            let params = matches.get_one::<String>("PARAMS").map(|text| given_params(text)).transpose()?;
+            Client::connect(socket, limit)?.call(method, params.as_ref()).map(Some)
+        }
+        name => {
+            let method = embedded().method(name).ok_or_else(|| Error::Usage(format!("no method {name}")))?;
+            Client::connect(socket, limit)?.call(&method.name, params(method, matches).as_ref()).map(Some)
+        }
+    }
+}
+
+fn limit(matches: &ArgMatches, name: &str) -> Option<Duration> {
+    matches.get_one::<f64>(name).map(|seconds| Duration::from_secs_f64(*seconds))
+}
+
+fn methods() -> Value {
+    let row = |method: &crate::Method| {
+        json!({"method": method.name, "phase": method.phase, "spdk": method.spdk, "summary": method.summary})
+    };
+    embedded().methods.iter().map(row).collect()
+}
+
+fn given_params(text: &str) -> Result<Value, Error> {
+    let mut from_stdin = String::new();
+    let text = if text == "-" {
+        let read = io::stdin().read_to_string(&mut from_stdin);
+        read.map_err(|why| Error::Usage(format!("PARAMS from stdin: {why}")))?;
+        &from_stdin
+    } else {
+        text
+    };
+    serde_json::from_str(text).map_err(|why| Error::Usage(format!("PARAMS is no JSON: {why}")))
+}
+
+/// Waits until the target answers and is initialised. Each failure on the way is tried again while time is left.
+fn wait(socket: &Path, limit: Duration) -> Result<(), Error> {
+    let end = Instant::now() + limit;
+    loop {
+        let left = end.saturating_duration_since(Instant::now());
+        let error = match initialised(socket, left) {
+            Ok(()) => return Ok(()),
+            Err(Error::Timeout { .. }) => return Err(why_not(socket, limit)),
+            Err(error) => error,
+        };
+        let may_come = match &error {
+            Error::Unreachable { why, .. } => why.may_come(),
+            // It stopped, or turned us away, under our hands; the next one may stay.
+            Error::Closed { .. } => true,
+            _ => false,
+        };
+        if !may_come || left.is_zero() {
+            return Err(error);
+        }
+        sleep(RETRY_PAUSE.min(left));
+    }
+}
+
+fn initialised(socket: &Path, left: Duration) -> Result<(), Error> {
+    Client::connect(socket, left)?.call("framework_wait_init", None).map(drop)
+}
+
+/// What a target that answers, and is not initialised in time, waits for.
+fn why_not(socket: &Path, limit: Duration) -> Error {
+    let current = Client::connect(socket, Duration::from_secs(1))
+        .and_then(|mut client| client.call("rpc_get_methods", Some(&json!({"current": true}))));
+    let startable = |names: &Value| {
+        names.as_array().is_some_and(|names| names.iter().any(|name| name == "framework_start_init"))
+    };
+    match current {
+        Ok(names) if startable(&names) => Error::NotInitialised { limit },
+        _ => Error::Timeout { method: "framework_wait_init".to_owned(), limit },
+    }
+}
+
+fn print(answer: Option<&Value>, as_json: bool) -> ExitCode {
+    let Some(answer) = answer else { return ExitCode::SUCCESS };
+    let text = if as_json { format!("{answer:#}\n") } else { plain(answer, terminal_width()) };
+    match io::stdout().write_all(text.as_bytes()) {
+        // `rmr-rpc … | head` has seen enough.
+        Err(why) if why.kind() != ErrorKind::BrokenPipe => {
+            eprintln!("rmr-rpc: the target did it, but its answer cannot be printed: {why}");
+            ExitCode::from(5)
+        }
+        _ => ExitCode::SUCCESS,
+    }
+}
+
+fn fail(error: &Error, as_json: bool) -> ExitCode {
+    match error {
+        Error::Refused { refusal, .. } if as_json => eprintln!("{}", json!(refusal)),
+        _ if as_json => eprintln!("{}", json!({"message": error.to_string(), "hint": error.hint()})),
+        _ => {
+            eprintln!("rmr-rpc: {error}");
+            if let Some(hint) = error.hint() {
+                eprintln!("hint: {hint}");
+            }
+        }
+    }
+    ExitCode::from(error.exit_code())
+}

@@ -1,0 +1,56 @@
+//! The methods that belong to no other crate, one family a file, and the list of all subsystems.
+
+mod cores;
+mod framework;
+mod instance;
+mod iobuf;
+mod logs;
+mod machine;
+mod memory;
+mod scheduler;
+mod threads;
+mod version;
+
+use crate::claims::Claims;
+use crate::init::Init;
+use crate::log::LogControl;
+use rpc_registry::{Registry, RpcError};
+use std::sync::Arc;
+use tgt_bdev::Bdevs;
+use tgt_reactor::{CallError, Handle};
+
+/// What the methods work on.
+pub(crate) struct Parts {
+    pub(crate) bdevs: Arc<Bdevs>,
+    pub(crate) reactors: Arc<Vec<Handle>>,
+    pub(crate) init: Arc<Init>,
+    pub(crate) claims: Arc<Claims>,
+    pub(crate) log: Arc<LogControl>,
+}
+
+/// All methods and subsystems, in SPDK's order of those that exist here. The order is that of a saved configuration.
+pub(crate) fn registry(parts: &Parts) -> Registry {
+    let mut registry = Registry::new();
+    let r = &mut registry;
+    version::register(r);
+    instance::register(r);
+    framework::register(r, parts);
+    cores::register(r, &parts.claims);
+    threads::register(r, parts);
+    logs::register(r, &parts.log);
+    memory::register(r);
+    let iobuf = iobuf::register(r);
+    let bdev = tgt_bdev::rpc::register(r, &parts.bdevs);
+    bdev_null::rpc::register(r, &parts.bdevs);
+    bdev_malloc::rpc::register(r, &parts.bdevs);
+    let scheduler = scheduler::register(r, &parts.reactors);
+    r.add_subsystem(iobuf);
+    r.add_subsystem(bdev.depends_on(&["iobuf"]));
+    r.add_subsystem(scheduler);
+    registry
+}
+
+/// A reactor's failure to answer, as an answer.
+fn no_answer(error: CallError) -> RpcError {
+    RpcError::internal(error.to_string())
+}

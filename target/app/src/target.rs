@@ -1,0 +1,170 @@
+//! Start and stop.
+
+use crate::claims::Claims;
+use crate::error::StartError;
+use crate::init::Init;
+use crate::options::Options;
+use crate::rpc::{self, Parts};
+use crate::watch::Watch;
+use rpc_registry::Registry;
+use rpc_server::Server;
+use std::path::Path;
+use std::sync::Arc;
+use tgt_bdev::Bdevs;
+use tgt_config::Config;
+use tgt_env::clock;
+use tgt_env::cores::{self, CpuMask};
+use tgt_env::memory::{Memory, memory};
+use tgt_reactor::{Handle, ReactorId, Reactors, SleepPolicy};
+
+/// A running target. [`Target::stop`] ends it in order; dropping it does the same and says nothing.
+pub struct Target {
+    registry: Arc<Registry>,
+    bdevs: Arc<Bdevs>,
+    init: Arc<Init>,
+    handles: Arc<Vec<Handle>>,
+    /// In the order in which they end.
+    server: Option<Server>,
+    watch: Option<Watch>,
+    reactors: Option<Reactors>,
+    claims: Arc<Claims>,
+}
+
+/// What a stop left behind.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[must_use]
+pub struct StopReport {
+    /// RPC calls that were cut off.
+    pub calls_cut: usize,
+    /// Reactors that did not stop in time.
+    pub stuck: Vec<ReactorId>,
+}
+
+impl Target {
+    /// Starts everything and loads the configuration. Blocks until that is done; with `wait_for_rpc`, until the socket
+    /// answers. The socket answers early: the configuration is loaded behind it.
+    pub fn start(options: Options) -> Result<Target, StartError> {
+        // What can be wrong without anything being started comes first.
+        let config = options.config.as_deref().map(read_config).transpose()?;
+        let mask: CpuMask = options.cores.iter().copied().collect();
+        if options.pin {
+            cores::check_usable(&mask)?;
+        }
+        if let Some(config) = options.memory {
+            Memory::init(config)?;
+        }
+        let claims = Arc::new(Claims::new(options.lock_directory.clone(), mask, options.core_use()));
+        if options.core_locks {
+            claims.take()?;
+        }
+        let target = Target::assemble(&options, claims)?;
+        target.advise();
+        if !options.wait_for_rpc {
+            let nothing = Config { subsystems: Vec::new(), warnings: Vec::new() };
+            let loaded = target.load(&config.unwrap_or(nothing), options.ignore_config_errors);
+            if let Err(error) = loaded {
+                target.init.end(&error.to_string());
+                return Err(error);
+            }
+            target.init.ready();
+        }
+        Ok(target)
+    }
+
+    /// Starts reactors, methods, the watch on the cores, and the socket.
+    fn assemble(options: &Options, claims: Arc<Claims>) -> Result<Target, StartError> {
+        let (cores, sleep, pin) = (options.cores.clone(), options.sleep, options.pin);
+        let reactors = Reactors::start(&tgt_reactor::StartOptions { cores, sleep, pin })?;
+        let handles = reactors.handles().clone();
+        let (bdevs, init) = (Bdevs::new(), Arc::new(Init::new(options.wait_for_rpc)));
+        let registry = Arc::new(rpc::registry(&Parts {
+            bdevs: bdevs.clone(),
+            reactors: handles.clone(),
+            init: init.clone(),
+            claims: claims.clone(),
+            log: options.log.clone(),
+        }));
+        let mut target = Target {
+            registry: registry.clone(),
+            bdevs,
+            init,
+            handles: handles.clone(),
+            server: None,
+            watch: None,
+            reactors: Some(reactors),
+            claims: claims.clone(),
+        };
+        // On an error the target is dropped, and with it what was started.
+        if let SleepPolicy::After(spin) = sleep {
+            target.watch = Some(Watch::start(handles, claims, spin).map_err(StartError::Watch)?);
+        }
+        if let Some(config) = &options.rpc {
+            target.server = Some(Server::start(config.clone(), registry)?);
+        }
+        Ok(target)
+    }
+
+    /// Both passes of a configuration, and the step to run time between them.
+    fn load(&self, config: &Config, ignore_errors: bool) -> Result<(), StartError> {
+        config.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+        let _ = tgt_config::apply(config, &self.registry, ignore_errors)?;
+        self.registry.enter_runtime();
+        let _ = tgt_config::apply(config, &self.registry, ignore_errors)?;
+        Ok(())
+    }
+
+    /// What the operator should know about this machine.
+    fn advise(&self) {
+        for advice in [memory().advice(), clock::advice()].into_iter().flatten() {
+            tracing::warn!("{advice}");
+        }
+    }
+
+    /// The methods.
+    #[must_use]
+    pub fn registry(&self) -> &Arc<Registry> {
+        &self.registry
+    }
+
+    /// The bdevs.
+    #[must_use]
+    pub fn bdevs(&self) -> &Arc<Bdevs> {
+        &self.bdevs
+    }
+
+    /// The reactors, in the order of their ids.
+    #[must_use]
+    pub fn reactors(&self) -> &Arc<Vec<Handle>> {
+        &self.handles
+    }
+
+    /// Ends it: the socket, the reactors with what they do, the claims on cores. Takes 20 seconds at most.
+    pub fn stop(mut self) -> StopReport {
+        self.shut_down()
+    }
+
+    fn shut_down(&mut self) -> StopReport {
+        self.init.end("the target stops");
+        let calls_cut = self.server.take().map_or(0, Server::stop);
+        self.watch = None;
+        let stuck = self.reactors.take().map_or_else(Vec::new, Reactors::stop);
+        self.claims.give_up();
+        StopReport { calls_cut, stuck }
+    }
+}
+
+impl Drop for Target {
+    fn drop(&mut self) {
+        let _ = self.shut_down();
+    }
+}
+
+impl std::fmt::Debug for Target {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Target").field("bdevs", &self.bdevs).field("reactors", &self.handles).finish()
+    }
+}
+
+fn read_config(path: &Path) -> Result<Config, StartError> {
+    Ok(tgt_config::load(path)?)
+}
