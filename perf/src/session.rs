@@ -15,7 +15,7 @@ use tgt_app::{Options, Target};
 
 /// Starts a target, measures, stops it.
 pub(crate) fn run(args: &BdevArgs) -> Result<Outcome, PerfError> {
-    abort_when_a_reactor_panics();
+    tgt_reactor::abort_when_a_reactor_panics();
     let told_to_stop = stop_flag().map_err(PerfError::Signals)?;
     let target = Target::start(options(args))?;
     let measured = measure(args, &target, &told_to_stop);
@@ -38,17 +38,6 @@ fn measure(args: &BdevArgs, target: &Target, told_to_stop: &AtomicBool) -> Resul
     line.clear();
     let setting = Setting::now(args, target.reactors());
     Ok(Outcome::new(args, setting, target.reactors(), &reports?, told_to_stop.load(Relaxed)))
-}
-
-/// IO on a reactor whose thread is gone would never end, and neither would we.
-fn abort_when_a_reactor_panics() {
-    let report = std::panic::take_hook();
-    std::panic::set_hook(Box::new(move |panic| {
-        report(panic);
-        if tgt_reactor::on_reactor_thread() {
-            std::process::abort();
-        }
-    }));
 }
 
 /// Set by the first SIGINT or SIGTERM; a second one ends the process.

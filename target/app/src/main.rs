@@ -11,6 +11,7 @@ use tgt_env::cores::CpuMask;
 
 fn main() -> ExitCode {
     let started = Instant::now();
+    tgt_reactor::abort_when_a_reactor_panics();
     // On `--help`, `--version` and mistakes clap says it all and ends the process: 0, 0 and 2.
     let args = Args::parse();
     let options = match prepare(&args) {

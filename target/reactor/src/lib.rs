@@ -35,7 +35,7 @@ pub use cx::Cx;
 pub use handle::{CallError, Handle};
 pub use poller::{Poller, PollerId, PollerStats, Stop, Work};
 pub use reactor::Reactor;
-pub use start::{Reactors, SleepPolicy, StartError, StartOptions, on_reactor_thread};
+pub use start::{Reactors, SleepPolicy, StartError, StartOptions, abort_when_a_reactor_panics};
 pub use stats::{ReactorStats, StatsSnapshot};
 
 /// Index of a reactor in its process, counted from 0 in the order of its core.

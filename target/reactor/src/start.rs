@@ -23,9 +23,20 @@ thread_local! {
     static ON_REACTOR: Cell<bool> = const { Cell::new(false) };
 }
 
-/// True on a reactor's own thread. A process that serves others aborts when such a thread panics: IO would hang.
-#[must_use]
-pub fn on_reactor_thread() -> bool {
+/// From now on a panic on a reactor's thread ends the process, after it was reported: IO in flight there would never
+/// end, and everything above is built to survive a crash. For binaries; tests keep their process.
+pub fn abort_when_a_reactor_panics() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        report(panic);
+        if on_reactor_thread() {
+            std::process::abort();
+        }
+    }));
+}
+
+/// True on a reactor's own thread.
+pub(crate) fn on_reactor_thread() -> bool {
     ON_REACTOR.get()
 }
 
