@@ -44,7 +44,6 @@ def _json(text):
 
 
 # Name, summary, and the options with their keywords for argparse.
-
 METHODS = [
     ("rmr_get_schema", "Describe every method: parameters as JSON Schema, examples, phase", []),
     ("rmr_get_version", "Show the version of this target", []),

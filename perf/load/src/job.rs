@@ -168,17 +168,15 @@ impl Poller for Job {
         if self.started == Ticks::ZERO {
             self.start(cx);
         }
-        let mut done = std::mem::take(&mut self.done);
-        let work = self.channel.poll(cx, &mut done);
+        let work = self.channel.poll(cx, &mut self.done);
         let now = cx.now();
         if now >= self.deadline || self.shared.stop.load(Relaxed) {
             self.to_submit = 0;
         }
-        while let Some(one) = done.pop() {
+        while let Some(one) = self.done.pop() {
             let bufs = self.book(now, one);
             self.submit_or_park(cx, bufs);
         }
-        self.done = done;
         if self.to_submit > 0 && !self.idle.is_empty() {
             self.refill(cx);
         }

@@ -43,6 +43,11 @@ impl Client {
         Ok(Self { stream, limit, calls: 0 })
     }
 
+    /// From now on each call gets `limit`.
+    pub fn set_limit(&mut self, limit: Duration) {
+        self.limit = limit;
+    }
+
     /// Calls `method`; without `params` the request has none. Returns the result.
     ///
     /// After [`Error::Refused`] the connection is as good as before; after any other error it is of no use.
@@ -66,7 +71,9 @@ impl Client {
             return Err(broken(format!("the answer is to call {}, not to {id}", answer.id)));
         }
         match (answer.result, answer.error) {
-            (_, Some(refusal)) => Err(Error::Refused { method: method.to_owned(), refusal }),
+            (_, Some(refusal)) => {
+                Err(Error::Refused { method: method.to_owned(), refusal: Box::new(refusal) })
+            }
             (result, None) => Ok(result.unwrap_or(Value::Null)),
         }
     }
@@ -79,7 +86,9 @@ impl Client {
         answer.map_err(|why| match why.io_error_kind() {
             Some(kind) => self.failed(method, &kind.into()),
             None if why.is_eof() => Error::Closed { method: method.to_owned() },
-            None => Error::Broken { method: method.to_owned(), why: format!("the answer is no JSON-RPC: {why}") },
+            None => {
+                Error::Broken { method: method.to_owned(), why: format!("the answer is no JSON-RPC: {why}") }
+            }
         })
     }
 
@@ -152,7 +161,8 @@ mod tests {
         assert_eq!(exact.expect("a result"), json!(u64::MAX));
         let null = call("{\"jsonrpc\":\"2.0\",\"id\":1,\"result\":null}\n", true, LONG);
         assert_eq!(null.expect("a result"), Value::Null);
-        let refused = r#"{"jsonrpc":"2.0","id":1,"error":{"code":-17,"message":"File exists","data":{"a":1}}}"#;
+        let refused =
+            r#"{"jsonrpc":"2.0","id":1,"error":{"code":-17,"message":"File exists","data":{"a":1}}}"#;
         match call(refused, true, LONG) {
             Err(Error::Refused { refusal, .. }) => {
                 assert_eq!((refusal.code, refusal.detail("a")), (-17, Some(&json!(1))));

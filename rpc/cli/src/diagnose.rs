@@ -52,7 +52,10 @@ impl fmt::Display for Unreachable {
             Self::NotASocket => f.write_str("the file is there, but it is no socket"),
             Self::NobodyListens => f.write_str("the socket is there, but nobody listens: its target is gone"),
             Self::NotAllowed { mode, uid } => {
-                write!(f, "a target may listen, but this user may not connect (mode {mode:04o}, owner uid {uid})")
+                write!(
+                    f,
+                    "a target may listen, but this user may not connect (mode {mode:04o}, owner uid {uid})"
+                )
             }
             Self::Other(error) => write!(f, "{error}"),
         }

@@ -43,7 +43,7 @@ pub enum Error {
         /// What was called.
         method: String,
         /// What it answered.
-        refusal: Refusal,
+        refusal: Box<Refusal>,
     },
     /// The arguments make no call.
     #[error("{0}")]
@@ -109,7 +109,9 @@ impl Error {
             Self::Refused { method, refusal } => refused_hint(method, refusal),
             Self::Usage(_) => Some("`rmr-rpc --help` shows how".to_owned()),
             Self::Unreachable { path, why } => Some(unreachable_hint(&path.display().to_string(), why)),
-            Self::Timeout { .. } => Some("`-t SECONDS` gives it longer; the call may still take effect".to_owned()),
+            Self::Timeout { .. } => {
+                Some("`-t SECONDS` gives it longer; the call may still take effect".to_owned())
+            }
             Self::NotInitialised { .. } => {
                 Some("it was started with --wait-for-rpc: call `rmr-rpc framework_start_init`".to_owned())
             }
@@ -131,7 +133,9 @@ fn refused_hint(method: &str, refusal: &Refusal) -> Option<String> {
         }
         // SPDK's text for the wrong phase names framework_start_init already.
         -1 => None,
-        -19 if method.starts_with("bdev_") => Some("`rmr-rpc bdev_get_bdevs` lists the bdevs there are".to_owned()),
+        -19 if method.starts_with("bdev_") => {
+            Some("`rmr-rpc bdev_get_bdevs` lists the bdevs there are".to_owned())
+        }
         _ if refusal.detail("parameter").is_some() => {
             Some(format!("`rmr-rpc {method} --help` describes the parameters"))
         }
@@ -159,7 +163,7 @@ mod tests {
 
     fn refused(code: i64, data: Option<Value>) -> Error {
         let refusal = Refusal { code, message: "No such device: no bdev named \"a\"".to_owned(), data };
-        Error::Refused { method: "bdev_examine".to_owned(), refusal }
+        Error::Refused { method: "bdev_examine".to_owned(), refusal: Box::new(refusal) }
     }
 
     #[test]
@@ -186,7 +190,10 @@ mod tests {
         let near = refused(-32601, Some(json!({"did_you_mean": ["bdev_get_bdevs"]})));
         assert_eq!(near.hint().as_deref(), Some("did you mean bdev_get_bdevs?"));
         let parameter = refused(-32603, Some(json!({"parameter": "name"})));
-        assert_eq!(parameter.hint().as_deref(), Some("`rmr-rpc bdev_examine --help` describes the parameters"));
+        assert_eq!(
+            parameter.hint().as_deref(),
+            Some("`rmr-rpc bdev_examine --help` describes the parameters")
+        );
         assert_eq!(refused(-17, None).hint(), None);
     }
 }

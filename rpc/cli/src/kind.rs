@@ -69,7 +69,9 @@ impl Kind {
             Self::Text => Ok(Value::String(text.to_owned())),
             Self::Word(words) if words.iter().any(|word| word == text) => Ok(Value::String(text.to_owned())),
             Self::Word(words) => Err(format!("one of {} is needed", words.join(", "))),
-            Self::List(_) if text.starts_with('[') => serde_json::from_str(text).map_err(|why| why.to_string()),
+            Self::List(_) if text.starts_with('[') => {
+                serde_json::from_str(text).map_err(|why| why.to_string())
+            }
             Self::List(items) => items.parse(text),
             Self::Json => Ok(serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.to_owned()))),
         }
@@ -145,9 +147,8 @@ mod tests {
     #[test]
     fn lists_come_as_several_values_or_as_json() {
         let list = Kind::List(Box::new(Kind::Integer));
-        let parsed = |texts: &[&str]| {
-            list.join(texts.iter().map(|text| list.parse(text).expect("a value")).collect())
-        };
+        let parsed =
+            |texts: &[&str]| list.join(texts.iter().map(|text| list.parse(text).expect("a value")).collect());
         assert_eq!(parsed(&["1", "2"]), Some(json!([1, 2])));
         assert_eq!(parsed(&["1"]), Some(json!([1])));
         assert_eq!(parsed(&["[3, 4]"]), Some(json!([3, 4])));

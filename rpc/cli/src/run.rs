@@ -50,9 +50,7 @@ fn limit(matches: &ArgMatches, name: &str) -> Option<Duration> {
 }
 
 fn methods() -> Value {
-    let row = |method: &crate::Method| {
-        json!({"method": method.name, "phase": method.phase, "spdk": method.spdk, "summary": method.summary})
-    };
+    let row = |method: &crate::Method| json!({"method": method.name, "phase": method.phase, "spdk": method.spdk, "summary": method.summary});
     embedded().methods.iter().map(row).collect()
 }
 
@@ -72,10 +70,10 @@ fn given_params(text: &str) -> Result<Value, Error> {
 fn wait(socket: &Path, limit: Duration) -> Result<(), Error> {
     let end = Instant::now() + limit;
     loop {
-        let left = end.saturating_duration_since(Instant::now());
-        let error = match initialised(socket, left) {
+        let error = match initialised(socket, end, limit) {
             Ok(()) => return Ok(()),
-            Err(Error::Timeout { .. }) => return Err(why_not(socket, limit)),
+            // What was left for this one call says nothing to a user.
+            Err(Error::Timeout { method, .. }) => return Err(Error::Timeout { method, limit }),
             Err(error) => error,
         };
         let may_come = match &error {
@@ -84,28 +82,34 @@ fn wait(socket: &Path, limit: Duration) -> Result<(), Error> {
             Error::Closed { .. } => true,
             _ => false,
         };
-        if !may_come || left.is_zero() {
+        if !may_come || left(end).is_zero() {
             return Err(error);
         }
-        sleep(RETRY_PAUSE.min(left));
+        sleep(RETRY_PAUSE.min(left(end)));
     }
 }
 
-fn initialised(socket: &Path, left: Duration) -> Result<(), Error> {
-    Client::connect(socket, left)?.call("framework_wait_init", None).map(drop)
+/// Asks again and again while the target is in startup, and lets it tell only then when its configuration is loaded:
+/// the target would go on waiting for a client that gave up.
+fn initialised(socket: &Path, end: Instant, limit: Duration) -> Result<(), Error> {
+    let mut client = Client::connect(socket, left(end))?;
+    while in_startup(&mut client)? {
+        if left(end).is_zero() {
+            return Err(Error::NotInitialised { limit });
+        }
+        sleep(RETRY_PAUSE.min(left(end)));
+    }
+    client.set_limit(left(end));
+    client.call("framework_wait_init", None).map(drop)
 }
 
-/// What a target that answers, and is not initialised in time, waits for.
-fn why_not(socket: &Path, limit: Duration) -> Error {
-    let current = Client::connect(socket, Duration::from_secs(1))
-        .and_then(|mut client| client.call("rpc_get_methods", Some(&json!({"current": true}))));
-    let startable = |names: &Value| {
-        names.as_array().is_some_and(|names| names.iter().any(|name| name == "framework_start_init"))
-    };
-    match current {
-        Ok(names) if startable(&names) => Error::NotInitialised { limit },
-        _ => Error::Timeout { method: "framework_wait_init".to_owned(), limit },
-    }
+fn in_startup(client: &mut Client) -> Result<bool, Error> {
+    let names = client.call("rpc_get_methods", Some(&json!({"current": true})))?;
+    Ok(names.as_array().is_some_and(|names| names.iter().any(|name| name == "framework_start_init")))
+}
+
+fn left(end: Instant) -> Duration {
+    end.saturating_duration_since(Instant::now())
 }
 
 fn print(answer: Option<&Value>, as_json: bool) -> ExitCode {

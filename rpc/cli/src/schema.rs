@@ -123,7 +123,9 @@ fn option(name: &str) -> String {
 fn argument(value: &Value) -> String {
     match value {
         Value::String(text) => quoted(text),
-        Value::Array(list) if !list.is_empty() && list.iter().all(|each| !each.is_array() && !each.is_object()) => {
+        Value::Array(list)
+            if !list.is_empty() && list.iter().all(|each| !each.is_array() && !each.is_object()) =>
+        {
             list.iter().map(argument).collect::<Vec<_>>().join(" ")
         }
         other => quoted(&other.to_string()),

@@ -196,7 +196,8 @@ mod tests {
 
     #[test]
     fn objects_are_lines_and_what_is_nested_stands_below() {
-        let value = json!({"tick_rate": 1, "l": [], "bdevs": [{"name": "a", "n": 7}, {"name": "bb", "n": 10}]});
+        let value =
+            json!({"tick_rate": 1, "l": [], "bdevs": [{"name": "a", "n": 7}, {"name": "bb", "n": 10}]});
         let expect = "tick_rate  1\nl          (none)\nbdevs:\n  NAME   N\n  a      7\n  bb    10\n";
         assert_eq!(shown(value, None), expect);
     }
@@ -209,7 +210,9 @@ mod tests {
         ]);
         let wide = shown(value.clone(), None);
         assert!(wide.starts_with("NAME  ALIASES  FAR\na     x        far away to the right\n"), "{wide}");
-        assert!(wide.ends_with("\nnot shown: 1 zero, false or empty in every row, 1 nested; --json shows all\n"));
+        assert!(
+            wide.ends_with("\nnot shown: 1 zero, false or empty in every row, 1 nested; --json shows all\n")
+        );
         let narrow = shown(value, Some(20));
         assert!(narrow.starts_with("NAME  ALIASES\na     x\nb     y\n"), "{narrow}");
         assert!(narrow.contains("1 too wide"), "{narrow}");
@@ -218,6 +221,9 @@ mod tests {
     #[test]
     fn rows_that_hold_rows_stand_one_below_the_other() {
         let value = json!([{"name": "t", "pollers": [{"name": "p", "id": 1}]}, {"name": "u", "pollers": []}]);
-        assert_eq!(shown(value, None), "name  t\npollers:\n  NAME  ID\n  p      1\n\nname     u\npollers  (none)\n");
+        assert_eq!(
+            shown(value, None),
+            "name  t\npollers:\n  NAME  ID\n  p      1\n\nname     u\npollers  (none)\n"
+        );
     }
 }

@@ -57,6 +57,8 @@ pub struct IoChannel {
     timeouts: Option<Timeouts>,
     events: VecDeque<Event>,
     id: u64,
+    /// The desc's, one pointer nearer.
+    bdev: Arc<Bdev>,
     desc: Arc<DescShared>,
 }
 
@@ -88,6 +90,7 @@ impl IoChannel {
             timeouts: timeout.map(|timeout| Timeouts::new(timeout, cx.now())),
             events: VecDeque::new(),
             id,
+            bdev: bdev.clone(),
             desc,
         }
     }
@@ -95,7 +98,7 @@ impl IoChannel {
     /// The bdev behind it.
     #[must_use]
     pub fn bdev(&self) -> &Arc<Bdev> {
-        &self.desc.bdev
+        &self.bdev
     }
 
     /// IO that was submitted here and has not surfaced yet.
@@ -133,7 +136,7 @@ impl IoChannel {
     pub fn poll(&mut self, cx: &mut Cx, done: &mut DoneQueue) -> Work {
         let first = done.len();
         let mut work = self.module.poll(cx, done);
-        if self.busy_inside || self.changes != self.bdev().changes() {
+        if self.busy_inside || self.changes != self.bdev.changes() {
             work = work.max(self.poll_inside(cx, done, first));
         }
         let now = cx.now();
@@ -167,9 +170,9 @@ impl IoChannel {
 
     #[cold]
     fn why_not(&self, op: Op) -> IoStatus {
-        if self.desc.bdev.is_removed() {
+        if self.bdev.is_removed() {
             IoStatus::INVALID_NAMESPACE
-        } else if self.desc.bdev.ops().contains(op) {
+        } else if self.bdev.ops().contains(op) {
             IoStatus::WRITE_PROTECTED
         } else {
             IoStatus::INVALID_OPCODE
@@ -246,7 +249,7 @@ impl IoChannel {
             self.ended.push(io.complete(IoStatus::SUCCESS));
             return Ok(());
         }
-        if !self.desc.bdev.ops().contains(Op::Abort) {
+        if !self.bdev.ops().contains(Op::Abort) {
             self.ended.push(io.complete(IoStatus::INVALID_FIELD));
             return Ok(());
         }
@@ -298,7 +301,7 @@ impl IoChannel {
 
     /// Looks again at what a control thread may have changed.
     fn notice_changes(&mut self, cx: &mut Cx) {
-        let bdev = &self.desc.bdev;
+        let bdev = &self.bdev;
         let changes = bdev.changes();
         if self.changes == changes {
             return;

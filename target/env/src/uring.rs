@@ -179,6 +179,14 @@ impl Uring {
         self.slots.next_ready(source)
     }
 
+    /// Operations that the kernel will still report on. While there are only those that a caller knows of and can
+    /// do without until it sleeps, it need not look at the ring.
+    #[inline]
+    #[must_use]
+    pub fn under_way(&self) -> u32 {
+        self.slots.under_way()
+    }
+
     /// Whether [`Self::pump`] would have something to do or a completion waits to be taken. Loads only.
     #[inline]
     #[must_use]

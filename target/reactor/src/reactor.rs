@@ -4,6 +4,7 @@ use crate::Handle;
 use crate::cx::Cx;
 use crate::handle::Message;
 use crate::poller::{PollerId, PollerStats, Pollers, Work};
+use crate::start::watch_bell;
 use crate::stats::ReactorStats;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -14,6 +15,9 @@ use tgt_ring::{Doorbell, Inbox};
 
 /// Messages taken per turn: many pollers' worth, few enough that IO goes on.
 const MESSAGES_PER_TURN: usize = 64;
+
+/// Operations on the io_uring that matter only to a sleeping reactor: the watch on its bell.
+const BELL_OPS: u32 = 1;
 
 /// How long a stopping reactor waits for its pollers to drain before it says which do not and drops them.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
@@ -108,7 +112,8 @@ impl Reactor {
             self.take_messages();
             work = Work::Busy;
         }
-        if self.cx.uring().has_work() {
+        let uring = self.cx.uring();
+        if uring.under_way() > BELL_OPS && uring.has_work() {
             self.reap();
             work = Work::Busy;
         }
@@ -136,7 +141,17 @@ impl Reactor {
     fn reap(&mut self) {
         let pumped = self.cx.uring().pump();
         self.report(pumped.map(drop));
-        while self.cx.uring().next_completion(self.bell_source).is_some() {}
+        self.forget_bell_completions();
+    }
+
+    /// What the bell's watch has to say is known from its flags; but if the kernel ended the watch, it is renewed.
+    fn forget_bell_completions(&mut self) {
+        while let Some(completion) = self.cx.uring().next_completion(self.bell_source) {
+            if !completion.more {
+                let watched = watch_bell(self.cx.uring(), self.bell_source, &self.bell);
+                self.report(watched);
+            }
+        }
     }
 
     /// An io_uring that was set up does not fail later but for lack of memory: say so and go on.
@@ -186,7 +201,7 @@ impl Reactor {
         self.stats.woke();
         self.bell.woke();
         self.report(waited.map(drop));
-        while self.cx.uring().next_completion(self.bell_source).is_some() {}
+        self.forget_bell_completions();
         let now = self.cx.refresh_now();
         self.stats.book_turn(false, now - self.turn_began);
         self.turn_began = now;

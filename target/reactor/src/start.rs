@@ -226,6 +226,15 @@ impl Drop for Farewell {
     }
 }
 
+/// Arms the bell's eventfd, so that ringing ends a sleep. It stays armed until a completion says that it is over.
+pub(crate) fn watch_bell(
+    uring: &mut Uring,
+    source: SourceId,
+    bell: &Arc<Doorbell>,
+) -> Result<(), UringError> {
+    uring.poll_fd(source, bell.clone(), Interest::Readable, true, 0).map(drop)
+}
+
 /// Pins the thread and makes its io_uring with the bell armed in it.
 fn prepare(handle: &Handle, pin: bool) -> Result<(Uring, SourceId), StartError> {
     let (id, core) = (handle.id, handle.core);
@@ -235,9 +244,7 @@ fn prepare(handle: &Handle, pin: bool) -> Result<(Uring, SourceId), StartError> 
     handle.stats.set_thread_id(rustix::thread::gettid().as_raw_nonzero().get() as u32);
     let refused = |source| StartError::Uring { id, source };
     let mut uring = Uring::new(URING_ENTRIES).map_err(refused)?;
-    let resource = |source| StartError::Resource { id, what: "cannot watch its bell", source };
-    let fd = handle.bell().fd().try_clone_to_owned().map_err(resource)?;
-    let source = uring.add_source().map_err(refused)?;
-    uring.poll_fd(source, Arc::new(fd), Interest::Readable, true, 0).map_err(refused)?;
-    Ok((uring, source))
+    let bell_source = uring.add_source().map_err(refused)?;
+    watch_bell(&mut uring, bell_source, handle.bell()).map_err(refused)?;
+    Ok((uring, bell_source))
 }

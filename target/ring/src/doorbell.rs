@@ -34,7 +34,7 @@ impl Doorbell {
         self.flags.take()
     }
 
-    /// Receiver: announces that it is about to wait on [`Doorbell::fd`]. False: do not, something was queued.
+    /// Receiver: announces that it is about to wait until its file descriptor is readable. False: do not, something was queued.
     #[must_use]
     pub fn try_sleep(&self) -> bool {
         self.flags.try_sleep()
@@ -46,12 +46,6 @@ impl Doorbell {
         let mut count = [0; 8];
         // Nothing to read (it woke for another reason) is fine; an eventfd has no other error.
         let _ = rustix::io::read(&self.eventfd, &mut count);
-    }
-
-    /// Becomes readable when a sleeping receiver is rung.
-    #[must_use]
-    pub fn fd(&self) -> BorrowedFd<'_> {
-        self.eventfd.as_fd()
     }
 
     /// How often a sender had to wake the receiver.
@@ -68,13 +62,20 @@ impl Doorbell {
     }
 }
 
+/// Becomes readable when a sleeping receiver is rung.
+impl AsFd for Doorbell {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.eventfd.as_fd()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::Doorbell;
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
     fn readable(bell: &Doorbell) -> bool {
-        let mut fds = [PollFd::from_borrowed_fd(bell.fd(), PollFlags::IN)];
+        let mut fds = [PollFd::new(bell, PollFlags::IN)];
         poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).expect("poll") == 1
     }
 

@@ -17,7 +17,8 @@ pub struct Fault {
 /// All wrong calls of `method`, made from its example.
 pub fn of(method: &Method) -> Vec<Fault> {
     if method.params.is_none() {
-        let fault = |params: &str| Fault { what: "not asked for", parameter: None, params: params.to_owned() };
+        let fault =
+            |params: &str| Fault { what: "not asked for", parameter: None, params: params.to_owned() };
         return vec![fault("{}"), fault(r#"{"no_such_parameter":1}"#), fault("[]")];
     }
     let base = method.example_members();
@@ -94,7 +95,8 @@ fn wrong_kind(parameter: &Parameter) -> Option<Value> {
         ("object", json!({"no": "member"})),
     ];
     let numeric = taken.contains(&"number");
-    let mut odd = candidates.into_iter().filter(|(kind, _)| !(taken.contains(kind) || numeric && *kind == "integer"));
+    let mut odd =
+        candidates.into_iter().filter(|(kind, _)| !(taken.contains(kind) || numeric && *kind == "integer"));
     odd.next().map(|(_, value)| value).filter(|_| !taken.is_empty())
 }
 
@@ -132,7 +134,10 @@ fn out_of_range(parameter: &Parameter) -> Vec<String> {
 /// A value of the right kind that is refused: an empty or malformed text, an element of the wrong kind.
 fn not_accepted(parameter: &Parameter) -> Option<Value> {
     let schema = &parameter.schema;
-    if schema.get("enum").is_some() || schema.get("oneOf").is_some() || schema.get("format") == Some(&json!("uuid")) {
+    if schema.get("enum").is_some()
+        || schema.get("oneOf").is_some()
+        || schema.get("format") == Some(&json!("uuid"))
+    {
         return kinds(schema).contains(&"string").then(|| json!("no such word"));
     }
     if schema.get("minLength").and_then(Value::as_u64).is_some_and(|least| least > 0) {
@@ -155,7 +160,8 @@ mod tests {
             "example": {"n": 7}, "result_example": true
         }))
         .expect("a method");
-        let texts: Vec<(&str, String)> = of(&method).into_iter().map(|fault| (fault.what, fault.params)).collect();
+        let texts: Vec<(&str, String)> =
+            of(&method).into_iter().map(|fault| (fault.what, fault.params)).collect();
         let expect = [
             ("unknown", r#"{"n":7,"no_such_parameter":1}"#),
             ("wrong kind", r#"{"n":"no number"}"#),

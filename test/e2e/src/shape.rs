@@ -48,12 +48,19 @@ fn differs(rule: Rule, example: &Value, answer: &Value, path: &str) -> Option<St
             if let Some(name) = given.keys().find(|name| rule == Rule::Same && !expect.contains_key(*name)) {
                 return Some(format!("{path}.{name} is not in the example"));
             }
-            expect.iter().find_map(|(name, expect)| differs(rule, expect, &given[name], &format!("{path}.{name}")))
+            expect
+                .iter()
+                .find_map(|(name, expect)| differs(rule, expect, &given[name], &format!("{path}.{name}")))
         }
         (Value::Array(expect), Value::Array(given)) => {
             let like = |answer: &Value, path: &str| {
-                let faults: Vec<_> = expect.iter().map(|expect| differs(rule, expect, answer, path)).collect();
-                if expect.is_empty() || faults.iter().any(Option::is_none) { None } else { faults.into_iter().next()? }
+                let faults: Vec<_> =
+                    expect.iter().map(|expect| differs(rule, expect, answer, path)).collect();
+                if expect.is_empty() || faults.iter().any(Option::is_none) {
+                    None
+                } else {
+                    faults.into_iter().next()?
+                }
             };
             given.iter().enumerate().find_map(|(at, answer)| like(answer, &format!("{path}[{at}]")))
         }
@@ -86,7 +93,10 @@ mod tests {
         let cases = [
             (json!({"a": "1", "l": [7], "n": null}), "result.a is a string, in the example a number"),
             (json!({"l": [7], "n": null}), "result.a is missing"),
-            (json!({"a": 1, "l": [{"x": 1}], "n": null}), "result.l[0].x is a number, in the example a string"),
+            (
+                json!({"a": 1, "l": [{"x": 1}], "n": null}),
+                "result.l[0].x is a number, in the example a string",
+            ),
             (json!({"a": 1, "l": [7], "n": null, "b": 1}), "result.b is not in the example"),
         ];
         for (answer, expect) in cases {

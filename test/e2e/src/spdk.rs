@@ -41,7 +41,8 @@ impl SpdkClient {
         writeln!(self.calls, "{call}").expect("the bridge reads");
         let mut line = String::new();
         self.replies.read_line(&mut line).expect("the bridge answers");
-        let reply: Value = serde_json::from_str(&line).unwrap_or_else(|why| panic!("{call}: {line:?}: {why}"));
+        let reply: Value =
+            serde_json::from_str(&line).unwrap_or_else(|why| panic!("{call}: {line:?}: {why}"));
         match reply.get("error") {
             Some(error) => Err(serde_json::from_value(error.clone()).expect("an error object")),
             None => Ok(reply["result"].clone()),
@@ -75,7 +76,13 @@ pub fn spdk_cli<A: AsRef<OsStr>>(socket: &Path, args: &[A]) -> Option<Output> {
 fn command<A: AsRef<OsStr>>(name: &str, socket: &Path, args: &[A]) -> Option<Output> {
     let mut command = Command::new(venv()?.join("bin").join(name));
     command.arg("-s").arg(socket).args(args).stdin(Stdio::null());
-    Some(command.env("PYTHONPATH", root().join("rpc/plugin")).env("PYTHONDONTWRITEBYTECODE", "1").output().expect(name))
+    Some(
+        command
+            .env("PYTHONPATH", root().join("rpc/plugin"))
+            .env("PYTHONDONTWRITEBYTECODE", "1")
+            .output()
+            .expect(name),
+    )
 }
 
 /// What a command printed; it must have succeeded.

@@ -51,8 +51,13 @@ fn save_restart_load_save_gives_the_same_text() {
     assert_eq!(told, "", "load_config had nothing to complain about");
     assert_eq!(rpc(&target, "save_config"), text);
     let bdevs: Value = serde_json::from_str(&rpc(&target, "bdev_get_bdevs")).expect("JSON");
-    let sizes: Vec<_> = bdevs.as_array().expect("a list").iter().map(|bdev| (&bdev["name"], &bdev["num_blocks"])).collect();
-    for expect in [(&json!("Malloc0"), &json!(16384)), (&json!("Null0"), &json!(32768)), (&json!("Malloc1"), &json!(1024))] {
+    let sizes: Vec<_> =
+        bdevs.as_array().expect("a list").iter().map(|bdev| (&bdev["name"], &bdev["num_blocks"])).collect();
+    for expect in [
+        (&json!("Malloc0"), &json!(16384)),
+        (&json!("Null0"), &json!(32768)),
+        (&json!("Malloc1"), &json!(1024)),
+    ] {
         assert!(sizes.contains(&expect), "{expect:?} in {sizes:?}");
     }
     assert!(target.stop().success());

@@ -3,13 +3,13 @@
 #![allow(clippy::expect_used, missing_docs)]
 
 use rmr_rpc::{Method, Schema};
-use tgt_app::{Options, Target};
 use serde_json::{Value, json};
 use std::fs;
 use std::process::Command;
 use test_e2e::generate::{COMMAND, files, plugin};
 use test_e2e::places::{or_skip, root, venv};
 use test_e2e::spdk::fixture;
+use tgt_app::{Options, Target};
 
 /// The schema of the target as it is compiled now, without a process of its own. None where no target can start.
 fn schema() -> Option<Value> {
@@ -47,7 +47,8 @@ fn the_files_made_from_the_schema_are_up_to_date() {
 #[test]
 fn a_method_that_is_spdks_is_known_to_spdks_client_and_ours_are_not() {
     let (Some(schema), Some(venv)) = (schema(), venv()) else { return };
-    let output = Command::new(venv.join("bin/python")).arg(fixture("spdk_methods.py")).output().expect("python");
+    let output =
+        Command::new(venv.join("bin/python")).arg(fixture("spdk_methods.py")).output().expect("python");
     let known = String::from_utf8(output.stdout).expect("text");
     let known: Vec<&str> = known.lines().collect();
     assert!(known.len() > 200, "SPDK's client lists {} methods", known.len());

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
+use test_e2e::places::tell;
 use test_e2e::raw::Raw;
 use test_e2e::target::Target;
 
@@ -43,7 +44,8 @@ fn half_a_request(socket: &Path) {
 /// A request of 300 KiB, over SPDK's limit of 256.
 fn too_long(socket: &Path) {
     let mut raw = Raw::connect(socket);
-    let request = format!(r#"{{"id":1,"method":"bdev_get_bdevs","params":{{"name":"{}"}}}}"#, "x".repeat(300 << 10));
+    let request =
+        format!(r#"{{"id":1,"method":"bdev_get_bdevs","params":{{"name":"{}"}}}}"#, "x".repeat(300 << 10));
     // It may be thrown out before it has sent everything.
     let sent = raw.try_send(request.as_bytes());
     match raw.answer() {
@@ -117,7 +119,7 @@ fn a_client_that_misbehaves_does_not_hold_up_another() {
         let (mut times, deeds) = beside(&mut target, deed);
         let calls = times.len();
         let (median, p99) = median_and_p99(&mut times);
-        println!("beside {name} ({deeds} times): {calls} calls, median {median:?}, p99 {p99:?}");
+        tell(&format!("beside {name} ({deeds} times): {calls} calls, median {median:?}, p99 {p99:?}"));
         assert!(p99 < BOUND, "beside {name}: p99 {p99:?}");
     }
     assert!(target.stop().success());
@@ -148,7 +150,7 @@ fn as_many_connections_as_spdk_allows_work_at_once_and_one_more_is_told() {
     }
     let calls = times.len();
     let (median, p99) = median_and_p99(&mut times);
-    println!("{CONNECTIONS_MAX} connections in turn: {calls} calls, median {median:?}, p99 {p99:?}");
+    tell(&format!("{CONNECTIONS_MAX} connections in turn: {calls} calls, median {median:?}, p99 {p99:?}"));
     assert!(p99 < BOUND, "p99 {p99:?}");
     let mut one_more = Raw::connect(&target.socket());
     let answer = one_more.answer().expect("a reason");

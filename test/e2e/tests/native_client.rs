@@ -83,7 +83,12 @@ fn each_way_to_fail_has_its_code_its_words_and_a_hint() {
     rig.good("wait");
     let cases = [
         ("bdev_null_delete --name a", 1, "No such device", "rmr-rpc bdev_get_bdevs"),
-        ("bdev_null_create --name a --num-blocks 1 --block-size 500", 1, "512", "rmr-rpc bdev_null_create --help"),
+        (
+            "bdev_null_create --name a --num-blocks 1 --block-size 500",
+            1,
+            "512",
+            "rmr-rpc bdev_null_create --help",
+        ),
         ("call bdev_nul_create", 1, "Method not found", "did you mean bdev_null_create?"),
         ("call bdev_null_create {", 2, "PARAMS is no JSON", "rmr-rpc --help"),
         ("bdev_null_create --name a", 2, "--num-blocks", "--help"),
@@ -97,7 +102,10 @@ fn each_way_to_fail_has_its_code_its_words_and_a_hint() {
     }
     let told = rig.run("bdev_null_delete --name a --json");
     let error: Value = serde_json::from_str(&told.err).expect("one JSON object");
-    assert_eq!((told.code, &error["code"], &error["data"]["parameter"]), (Some(1), &json!(-19), &json!("name")));
+    assert_eq!(
+        (told.code, &error["code"], &error["data"]["parameter"]),
+        (Some(1), &json!(-19), &json!("name"))
+    );
 }
 
 #[test]
@@ -110,7 +118,11 @@ fn without_a_target_it_says_what_is_there_and_what_to_start() {
         for line in ["bdev_get_bdevs", "wait --timeout 0.05"] {
             let told = Told::from(command(&program, socket, line).output().expect("rmr-rpc"));
             assert_eq!(told.code, Some(3), "{line}: {}", told.err);
-            assert!(told.err.contains(words) && told.err.contains(&socket.display().to_string()), "{}", told.err);
+            assert!(
+                told.err.contains(words) && told.err.contains(&socket.display().to_string()),
+                "{}",
+                told.err
+            );
         }
     }
     let told = Told::from(command(&program, &missing, "bdev_get_bdevs").output().expect("rmr-rpc"));
@@ -123,7 +135,11 @@ fn wait_outlasts_startup_and_says_what_the_target_waits_for() {
     drop(rig.target.client());
     let told = rig.run("wait --timeout 0.2");
     assert_eq!(told.code, Some(4), "{}", told.err);
-    assert!(told.err.contains("not initialised") && told.err.contains("framework_start_init"), "{}", told.err);
+    assert!(
+        told.err.contains("not initialised") && told.err.contains("framework_start_init"),
+        "{}",
+        told.err
+    );
     let waiting = Process(command(&rig.program, &rig.target.socket(), "wait").spawn().expect("rmr-rpc"));
     assert_eq!(rig.good("framework_start_init"), "true\n");
     assert!(waiting.end().success());

@@ -6,6 +6,7 @@
 use rmr_rpc::{Client, Method, Schema};
 use serde_json::json;
 use test_e2e::faults::{self, Fault};
+use test_e2e::places::tell;
 use test_e2e::raw::Raw;
 use test_e2e::spdk::SpdkClient;
 use test_e2e::state;
@@ -65,7 +66,11 @@ impl Rig {
                 if message.contains(named) && changed.is_empty() {
                     return None;
                 }
-                if changed.is_empty() { format!("the message does not name it: {message}") } else { changed.join("; ") }
+                if changed.is_empty() {
+                    format!("the message does not name it: {message}")
+                } else {
+                    changed.join("; ")
+                }
             }
         };
         Some(format!("{} {} {:?} {}: {why}", method.name, fault.what, fault.parameter, fault.params))
@@ -85,7 +90,12 @@ fn all_refused(target: &mut Target, in_phase: &[&str]) {
             complaints.extend(rig.complaint(method, &fault));
         }
     }
-    println!("{} methods: {} wrong calls by SPDK's client, {} as bytes", methods.len(), rig.by_spdk, rig.by_bytes);
+    tell(&format!(
+        "{} methods: {} wrong calls by SPDK's client, {} as bytes",
+        methods.len(),
+        rig.by_spdk,
+        rig.by_bytes
+    ));
     assert!(complaints.is_empty(), "{} wrong:\n{}", complaints.len(), complaints.join("\n"));
 }
 
@@ -99,11 +109,41 @@ fn wrong_parameters_are_refused_by_name_at_run_time_and_change_nothing() {
     assert!(target.stop().success());
 }
 
+/// In startup options cannot be read back: whether they changed shows afterwards, beside a target left alone.
 #[test]
 fn wrong_parameters_are_refused_by_name_in_startup_and_change_nothing() {
     let Some(mut target) = Target::start(&["--wait-for-rpc"]) else { return };
+    let Some(mut untouched) = Target::start(&["--wait-for-rpc"]) else { return };
     all_refused(&mut target, &["startup", "any"]);
+    let initialised = |target: &mut Target| {
+        target.call("framework_start_init", json!({}));
+        state::of(&mut target.client())
+    };
+    let changes = state::changes(&initialised(&mut untouched), &initialised(&mut target));
+    assert!(changes.is_empty(), "{}", changes.join("\n"));
     assert!(target.stop().success());
+}
+
+#[test]
+fn the_state_that_is_compared_shows_every_change() {
+    let Some(mut target) = Target::start(&["--wait-for-rpc"]) else { return };
+    let mut before = state::of(&mut target.client());
+    let calls = [
+        ("framework_start_init", json!({})),
+        ("bdev_null_create", json!({"name": "Null0", "num_blocks": 2048, "block_size": 512})),
+        ("bdev_null_resize", json!({"name": "Null0", "new_size": 2})),
+        ("log_set_level", json!({"level": "ERROR"})),
+        ("log_set_print_level", json!({"level": "INFO"})),
+        ("log_set_flag", json!({"flag": "bdev"})),
+        ("log_clear_flag", json!({"flag": "bdev"})),
+        ("bdev_null_delete", json!({"name": "Null0"})),
+    ];
+    for (method, params) in calls {
+        target.call(method, params);
+        let after = state::of(&mut target.client());
+        assert!(!state::changes(&before, &after).is_empty(), "{method}");
+        before = after;
+    }
 }
 
 #[test]
@@ -137,7 +177,8 @@ fn what_the_handler_refuses_changes_nothing_either() {
         let fault = Fault { what: "refused", parameter: None, params: params.to_string() };
         let got = rig.refused(method, &fault);
         let changed = state::changes(&before, &state::of(&mut rig.client));
-        let good = matches!(&got, Ok((got, text)) if *got == code && text.contains(words)) && changed.is_empty();
+        let good =
+            matches!(&got, Ok((got, text)) if *got == code && text.contains(words)) && changed.is_empty();
         if !good {
             complaints.push(format!("{method} {params}: {got:?}, expected {code} {words:?}; {changed:?}"));
         }

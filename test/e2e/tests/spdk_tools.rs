@@ -51,8 +51,13 @@ fn the_plugin_brings_our_methods_to_spdk_rpc() {
     };
     assert_eq!(rpc("rmr_get_version"), json!({"version": env!("CARGO_PKG_VERSION")}));
     let memory = rpc("rmr_get_memory");
-    assert!(memory["mapped_bytes"].as_u64().is_some_and(|bytes| bytes >= 8 << 20), "8 MiB of malloc bdev: {memory}");
+    assert!(
+        memory["mapped_bytes"].as_u64().is_some_and(|bytes| bytes >= 8 << 20),
+        "8 MiB of malloc bdev: {memory}"
+    );
     assert!(rpc("rmr_get_schema")["methods"].is_array());
-    let help = printed(spdk_rpc(&target.socket(), &["--plugin", "rmr_rpc", "rmr_get_memory", "--help"]).expect("help"));
+    let help = printed(
+        spdk_rpc(&target.socket(), &["--plugin", "rmr_rpc", "rmr_get_memory", "--help"]).expect("help"),
+    );
     assert!(help.contains("Show the memory"), "{help}");
 }

@@ -74,6 +74,8 @@ pub(super) struct Slots {
     sources: Vec<Source>,
     /// Completions not yet consumed, all sources.
     ready: u32,
+    /// Operations the kernel will still report on.
+    under_way: u32,
 }
 
 impl Slots {
@@ -87,11 +89,21 @@ impl Slots {
             result: None,
             next: if index + 1 < count { index + 1 } else { NONE },
         };
-        Self { slots: (0..count).map(slot).collect(), free_first: 0, sources: Vec::new(), ready: 0 }
+        Self {
+            slots: (0..count).map(slot).collect(),
+            free_first: 0,
+            sources: Vec::new(),
+            ready: 0,
+            under_way: 0,
+        }
     }
 
     pub(super) fn ready(&self) -> u32 {
         self.ready
+    }
+
+    pub(super) fn under_way(&self) -> u32 {
+        self.under_way
     }
 
     pub(super) fn add_source(&mut self) -> Result<SourceId, UringError> {
@@ -152,6 +164,7 @@ impl Slots {
         slot.armed = true;
         let generation = slot.generation;
         self.sources[usize::from(source.index)].ops += 1;
+        self.under_way += 1;
         Ok((OpId { index, generation }, self.user_data(index)))
     }
 
@@ -176,6 +189,7 @@ impl Slots {
         if !more {
             slot.armed = false;
             slot.fd = None;
+            self.under_way -= 1;
         }
         let source = usize::from(slot.source);
         if !self.sources[source].alive {
@@ -274,7 +288,7 @@ mod tests {
         for &user_data in armed.iter().rev() {
             slots.complete(user_data, 7, false);
         }
-        assert_eq!(slots.ready(), 3);
+        assert_eq!((slots.ready(), slots.under_way()), (3, 0));
         let tags = |slots: &mut Slots, id| {
             std::iter::from_fn(|| slots.next_ready(id)).map(|done| done.tag).collect::<Vec<_>>()
         };

@@ -14,7 +14,8 @@ pub const COMMAND: &str = "RMR_UPDATE=1 cargo test -p test-e2e --test generated"
 
 /// The files as they must be, by their paths from the root: schema, reference, plugin.
 pub fn files(schema: &Value) -> Vec<(&'static str, String)> {
-    let typed: Schema = serde_json::from_value(schema.clone()).expect("the registry's schema has the client's form");
+    let typed: Schema =
+        serde_json::from_value(schema.clone()).expect("the registry's schema has the client's form");
     vec![
         ("rpc/schema.json", format!("{schema:#}\n")),
         ("docs/rpc.md", reference(&typed)),

@@ -14,7 +14,8 @@ pub fn plugin(schema: &Schema) -> String {
 }
 
 fn entry(method: &Method) -> String {
-    let options: String = method.parameters().iter().map(|each| format!("        {},\n", option(each))).collect();
+    let options: String =
+        method.parameters().iter().map(|each| format!("        {},\n", option(each))).collect();
     let options = if options.is_empty() { "[]".to_owned() } else { format!("[\n{options}    ]") };
     format!("({}, {}, {options})", quoted(&method.name), quoted(&method.summary))
 }
@@ -39,7 +40,10 @@ fn kind(kind: &Kind) -> Vec<(&'static str, String)> {
         Kind::Number => typed("float"),
         Kind::Text => Vec::new(),
         Kind::Word(words) => {
-            vec![("choices", format!("[{}]", words.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(", ")))]
+            vec![(
+                "choices",
+                format!("[{}]", words.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(", ")),
+            )]
         }
         Kind::List(items) => [self::kind(items), vec![("nargs", quoted("+"))]].concat(),
         Kind::Json => typed("_json"),

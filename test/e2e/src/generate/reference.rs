@@ -35,7 +35,8 @@ No error changes anything: a call is done whole or not at all.
 
 /// The text of the reference.
 pub fn reference(schema: &Schema) -> String {
-    let mut text = format!("# RPC reference\n<!-- Made by `{COMMAND}`. Edit the methods, not this file. -->\n\n{HEAD}");
+    let mut text =
+        format!("# RPC reference\n<!-- Made by `{COMMAND}`. Edit the methods, not this file. -->\n\n{HEAD}");
     text.push_str("\n## Methods\n| method | phase | SPDK | what it does |\n|---|---|---|---|\n");
     for method in &schema.methods {
         let Method { name, phase, .. } = method;
@@ -52,7 +53,8 @@ fn section(method: &Method) -> String {
         [] => String::new(),
         names => format!(", deprecated: `{}`", names.join("`, `")),
     };
-    let mut text = format!("\n### {}\n{}. {origin}; phase: {}{aliases}.\n", method.name, method.summary, method.phase);
+    let mut text =
+        format!("\n### {}\n{}. {origin}; phase: {}{aliases}.\n", method.name, method.summary, method.phase);
     text.push_str(&parameters(method));
     text.push_str(&example(method));
     text
@@ -64,11 +66,18 @@ fn parameters(method: &Method) -> String {
     }
     let row = |parameter: &Parameter| {
         let required = if parameter.required { "yes" } else { "" };
-        format!("| `{}` | {} | {required} | {} |\n", parameter.name, cell(&takes(parameter)), cell(&parameter.meaning))
+        format!(
+            "| `{}` | {} | {required} | {} |\n",
+            parameter.name,
+            cell(&takes(parameter)),
+            cell(&parameter.meaning)
+        )
     };
     let rows: String = method.parameters().iter().map(row).collect();
     let code = method.decode_error;
-    format!("\n| parameter | takes | required | meaning |\n|---|---|---|---|\n{rows}\nWrong parameters: {code}.\n")
+    format!(
+        "\n| parameter | takes | required | meaning |\n|---|---|---|---|\n{rows}\nWrong parameters: {code}.\n"
+    )
 }
 
 /// What a parameter takes, in plain words.
@@ -105,7 +114,8 @@ fn example(method: &Method) -> String {
     if let Some(params) = &method.example {
         request["params"] = params.clone();
     }
-    let result = method.result_example.as_ref().map(|result| format!("\n```json\n{}\n```\n", wrapped(result)));
+    let result =
+        method.result_example.as_ref().map(|result| format!("\n```json\n{}\n```\n", wrapped(result)));
     format!(
         "\n```sh\nrmr-rpc {}\n```\n```json\n{request}\n```\nResult:\n{}",
         method.example_command(),
