@@ -8,21 +8,10 @@ use super::build::BINARIES;
 use super::venv;
 use crate::error::Error;
 use crate::step::{Context, Outcome};
-use crate::tool::{Tool, on_path};
+use crate::tool::Tool;
 
 pub(crate) fn run(context: &Context<'_>) -> Result<Outcome, Error> {
-    if on_path("cargo-nextest").is_some() {
-        // nextest runs no doc tests.
-        all(context, &["nextest", "run", "--workspace", "--no-fail-fast", "--locked"])?;
-        all(context, &["test", "--workspace", "--doc", "--no-fail-fast", "--locked"])?;
-    } else {
-        all(context, &["test", "--workspace", "--no-fail-fast", "--locked"])?;
-    }
-    Ok(Outcome::Passed)
-}
-
-fn all(context: &Context<'_>, args: &[&str]) -> Result<(), Error> {
-    let mut tool = Tool::cargo().args(args);
+    let mut tool = Tool::cargo().args(["test", "--workspace", "--no-fail-fast", "--locked"]);
     for (name, variable) in BINARIES {
         if !context.project.has_bin(name)? {
             continue;
@@ -32,5 +21,6 @@ fn all(context: &Context<'_>, args: &[&str]) -> Result<(), Error> {
     if let Some(venv) = venv::ready(context.project)? {
         tool = tool.env("RMR_VENV", venv);
     }
-    tool.run()
+    tool.run()?;
+    Ok(Outcome::Passed)
 }
