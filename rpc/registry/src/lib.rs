@@ -8,7 +8,8 @@
 //! # Words
 //! * *method*: a name that can be called, with a [`Phase`] in which it may be; *state*: how far the target has come.
 //! * *shape*: what a method's parameters look like, compiled from the JSON Schema that `schemars` derives.
-//! * *scope*: the methods that one way in may see (`--rpcs-allowed`).
+//! * *scope*: the methods that one way in may see (`--rpcs-allowed`); *asker*: whoever waits for a call's answer, or has
+//!   gone.
 //! * *subsystem*: a part of the target that saves its configuration as a list of calls.
 //!
 //! # Who may call it, on which thread
@@ -25,7 +26,7 @@
 //!
 //! # Map of files
 //! `registry` the table and the call · `method`, `scope`, `subsystem` what is declared · `builtin` the registry's own
-//! methods · `shape/` compile, check, faults and their words · `node`, `number` strict reading of JSON text · `ascii`
+//! methods · `asker` who waits for an answer · `shape/` compile, check, faults and their words · `node`, `number` strict reading of JSON text · `ascii`
 //! results as text · `error` what a failed call answers · `near` "did you mean" · `fuzz` entry point for the fuzzer.
 //!
 //! # Where the tests are
@@ -33,6 +34,7 @@
 //! `test/fuzz/corpus/rpc_params`, which `test/corpus` replays.
 
 mod ascii;
+mod asker;
 mod builtin;
 mod error;
 #[doc(hidden)]
@@ -47,6 +49,7 @@ mod shape;
 mod subsystem;
 
 pub use ascii::{MAX_RESULT_BYTES, TextError, to_ascii, to_ascii_pretty};
+pub use asker::{Asker, WhenGone};
 pub use error::{RpcError, codes};
 pub use method::{Method, Phase, State};
 pub use registry::Registry;

@@ -1,6 +1,7 @@
 //! The table of methods, and the one way through which every call goes.
 
 use crate::ascii::{MAX_RESULT_BYTES, to_ascii};
+use crate::asker::Asker;
 use crate::error::{RpcError, codes};
 use crate::method::{Method, State};
 use crate::near::nearest;
@@ -21,6 +22,7 @@ use std::time::Instant;
 pub(crate) struct Call<'c> {
     pub(crate) registry: &'c Registry,
     pub(crate) scope: &'c Scope,
+    asker: &'c Asker,
     params: Option<&'c RawValue>,
 }
 
@@ -103,16 +105,33 @@ impl Registry {
         self.add_no_params_with(method, move |_| handler());
     }
 
+    /// As [`Registry::add_no_params`], for a handler that waits for long and ends when its asker has gone.
+    pub fn add_no_params_for<R, F>(&mut self, method: Method, handler: F)
+    where
+        R: Serialize,
+        F: Fn(&Asker) -> Result<R, RpcError> + Send + Sync + 'static,
+    {
+        self.add_no_params_scoped(method, move |call| handler(call.asker));
+    }
+
     /// As [`Registry::add_no_params`], for a handler that needs the registry itself.
     pub fn add_no_params_with<R, F>(&mut self, method: Method, handler: F)
     where
         R: Serialize,
         F: Fn(&Registry) -> Result<R, RpcError> + Send + Sync + 'static,
     {
+        self.add_no_params_scoped(method, move |call| handler(call.registry));
+    }
+
+    fn add_no_params_scoped<R, F>(&mut self, method: Method, handler: F)
+    where
+        R: Serialize,
+        F: Fn(&Call<'_>) -> Result<R, RpcError> + Send + Sync + 'static,
+    {
         let name = method.name;
         assert!(method.example.is_none(), "{name}: an example of parameters it does not take");
         let run = move |call: &Call<'_>| match call.params {
-            None => result_text(name, &handler(call.registry)?),
+            None => result_text(name, &handler(call)?),
             Some(given) => Err(RpcError::invalid_params(format!("{name} requires no parameters")).parameter(
                 "params",
                 given.get().chars().take(80).collect::<String>(),
@@ -213,6 +232,17 @@ impl Registry {
     /// The result is compact ASCII JSON of at most [`MAX_RESULT_BYTES`]. Blocks as long as the handler does; a
     /// handler that panics answers -32603.
     pub fn call(&self, scope: &Scope, name: &str, params: Option<&RawValue>) -> Result<String, RpcError> {
+        self.call_for(&Asker::new(), scope, name, params)
+    }
+
+    /// [`Registry::call`] for an asker that may go before it has its answer: handlers that wait end then.
+    pub fn call_for(
+        &self,
+        asker: &Asker,
+        scope: &Scope,
+        name: &str,
+        params: Option<&RawValue>,
+    ) -> Result<String, RpcError> {
         let entry = self.find(scope, name)?;
         let method = entry.method.name;
         if method != name && !entry.alias_told.swap(true, Ordering::Relaxed) {
@@ -220,7 +250,7 @@ impl Registry {
         }
         self.in_phase(&entry.method)?;
         let params = params.filter(|raw| raw.get().trim() != "null");
-        let call = Call { registry: self, scope, params };
+        let call = Call { registry: self, scope, asker, params };
         let started = Instant::now();
         let result = catch_unwind(AssertUnwindSafe(|| (entry.handler)(&call))).unwrap_or_else(|panic| {
             let why = panic_text(panic.as_ref());

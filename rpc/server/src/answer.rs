@@ -1,6 +1,6 @@
 //! From one request's text to its answer's: envelope, batch, notification.
 
-use rpc_registry::{MAX_RESULT_BYTES, Registry, RpcError, Scope, codes, to_ascii};
+use rpc_registry::{Asker, MAX_RESULT_BYTES, Registry, RpcError, Scope, codes, to_ascii};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
@@ -24,11 +24,11 @@ fn given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawVa
 }
 
 /// The text that answers `request` (one whole JSON value), with a newline; none for notifications that succeeded.
-pub(crate) fn answer(registry: &Registry, scope: &Scope, request: &str) -> Option<String> {
+pub(crate) fn answer(registry: &Registry, asker: &Asker, scope: &Scope, request: &str) -> Option<String> {
     let mut reply = if request.trim_start().starts_with('[') {
-        batch(registry, scope, request)?
+        batch(registry, asker, scope, request)?
     } else {
-        single(registry, scope, request)?
+        single(registry, asker, scope, request)?
     };
     reply.push('\n');
     Some(reply)
@@ -46,7 +46,7 @@ pub(crate) fn unasked(error: &RpcError) -> String {
     format!("{}\n", refusal("null", error))
 }
 
-fn batch(registry: &Registry, scope: &Scope, request: &str) -> Option<String> {
+fn batch(registry: &Registry, asker: &Asker, scope: &Scope, request: &str) -> Option<String> {
     let elements: Vec<&RawValue> = match serde_json::from_str(request) {
         Ok(elements) => elements,
         Err(why) => return Some(invalid("null", &why.to_string())),
@@ -56,7 +56,7 @@ fn batch(registry: &Registry, scope: &Scope, request: &str) -> Option<String> {
     }
     let mut replies = String::new();
     for element in elements {
-        let Some(reply) = single(registry, scope, element.get()) else { continue };
+        let Some(reply) = single(registry, asker, scope, element.get()) else { continue };
         let fits = replies.len() + reply.len() < MAX_RESULT_BYTES;
         replies.push(if replies.is_empty() { '[' } else { ',' });
         replies.push_str(&if fits { reply } else { too_long(element.get()) });
@@ -72,7 +72,7 @@ fn too_long(request: &str) -> String {
     refusal(&id.unwrap_or("null".to_owned()), &RpcError::internal(text))
 }
 
-fn single(registry: &Registry, scope: &Scope, request: &str) -> Option<String> {
+fn single(registry: &Registry, asker: &Asker, scope: &Scope, request: &str) -> Option<String> {
     if !request.starts_with('{') {
         return Some(invalid("null", "a request is an object, or an array of objects"));
     }
@@ -87,7 +87,7 @@ fn single(registry: &Registry, scope: &Scope, request: &str) -> Option<String> {
         Ok(method) => method,
         Err(why) => return Some(invalid(&id, why)),
     };
-    match registry.call(scope, &method, envelope.params) {
+    match registry.call_for(asker, scope, &method, envelope.params) {
         Ok(_) if id == "null" => None,
         Ok(result) => Some(format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{result}}}"#)),
         Err(error) => Some(refusal(&id, &error)),

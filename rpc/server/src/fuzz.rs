@@ -2,7 +2,7 @@
 
 use crate::answer::{answer, broken};
 use crate::frame::{Frame, Framer};
-use rpc_registry::{Registry, Scope};
+use rpc_registry::{Asker, Registry, Scope};
 use std::sync::LazyLock;
 
 static REGISTRY: LazyLock<Registry> = LazyLock::new(|| {
@@ -31,7 +31,7 @@ pub fn replies<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> String {
         loop {
             match framer.next() {
                 Frame::More => break,
-                Frame::Request(text) => out.extend(answer(&REGISTRY, &Scope::all(), text)),
+                Frame::Request(text) => out.extend(answer(&REGISTRY, &Asker::new(), &Scope::all(), text)),
                 Frame::Broken(why) => return out + &broken(&why),
             }
         }

@@ -34,7 +34,7 @@ fn run(seat: &Seat, registry: &Registry, scope: &Scope, write_timeout: Duration)
             match framer.next() {
                 Frame::More => break,
                 Frame::Request(text) => {
-                    let reply = seat.in_handler(|| answer(registry, scope, text));
+                    let reply = seat.in_handler(|| answer(registry, &seat.asker, scope, text));
                     if let Some(reply) = reply {
                         stream.write_all(reply.as_bytes())?;
                     }

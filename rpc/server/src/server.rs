@@ -1,12 +1,13 @@
 //! Start and stop of the server, and the thread that accepts connections.
 
 use crate::answer::unasked;
-use crate::connections::{CONNECTIONS_MAX, Connections, Refused, Seat};
+use crate::connections::{CONNECTIONS_MAX, Connections, LEFT_BEHIND_MAX, Refused, Seat};
 use crate::endpoint::Endpoint;
 use crate::error::ServerError;
 use crate::serve::serve;
+use crate::watch::Watch;
 use rpc_registry::{Registry, RpcError, Scope};
-use std::io::{self, Write};
+use std::io::{self, ErrorKind, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -56,16 +57,16 @@ impl Server {
         let endpoint = Endpoint::claim(&config.path, config.mode)?;
         let connections = Arc::new(Connections::default());
         let acceptor = endpoint.listener.try_clone().and_then(|listener| {
+            listener.set_nonblocking(true)?;
             let acceptor = Acceptor {
+                watch: Watch::new(&listener)?,
+                listener,
                 connections: Arc::clone(&connections),
                 registry,
                 scope: Arc::new(scope),
                 write_timeout: config.write_timeout,
             };
-            Builder::new()
-                .name("rpc-accept".to_owned())
-                .stack_size(STACK_BYTES)
-                .spawn(move || acceptor.run(&listener))
+            Builder::new().name("rpc-accept".to_owned()).stack_size(STACK_BYTES).spawn(move || acceptor.run())
         });
         match acceptor {
             Ok(acceptor) => Ok(Self { endpoint, path: config.path, connections, acceptor: Some(acceptor) }),
@@ -97,12 +98,9 @@ impl Server {
         if acceptor.join().is_err() {
             tracing::error!("the thread that accepts RPC connections panicked");
         }
-        let left = if self.connections.wait_empty(STOP_BOUND) {
-            0
-        } else {
-            self.connections.cut();
-            self.connections.wait_handlers_only(STOP_BOUND)
-        };
+        self.connections.wait_nobody(STOP_BOUND);
+        self.connections.cut();
+        let left = self.connections.wait_handlers_only(STOP_BOUND);
         self.endpoint.remove();
         left
     }
@@ -125,6 +123,8 @@ fn scope(config: &ServerConfig, registry: &Registry) -> Scope {
 
 /// What the accepting thread owns.
 struct Acceptor {
+    listener: UnixListener,
+    watch: Watch,
     connections: Arc<Connections>,
     registry: Arc<Registry>,
     scope: Arc<Scope>,
@@ -132,15 +132,21 @@ struct Acceptor {
 }
 
 impl Acceptor {
-    fn run(&self, listener: &UnixListener) {
+    fn run(self) {
         loop {
-            let accepted = listener.accept();
+            let connects = self.watch.wait(|id| self.connections.hung_up(id));
             if self.connections.stopping() {
                 return;
             }
+            // One at a time: whoever connects after others hung up finds their seats free.
+            let accepted = match connects {
+                Ok(false) => continue,
+                Ok(true) => self.listener.accept(),
+                Err(why) => Err(why),
+            };
             match accepted {
                 Ok((stream, _)) => self.take(stream),
-                Err(why) if why.kind() == io::ErrorKind::Interrupted => {}
+                Err(why) if matches!(why.kind(), ErrorKind::Interrupted | ErrorKind::WouldBlock) => {}
                 Err(why) => {
                     tracing::warn!("cannot accept an RPC connection: {why}");
                     self.connections.pause(ACCEPT_PAUSE);
@@ -158,8 +164,18 @@ impl Acceptor {
                     format!("{CONNECTIONS_MAX} connections are open, which is the limit: close one of them");
                 return turn_away(&stream, &text);
             }
+            Err((Refused::Busy, stream)) => {
+                let text = format!(
+                    "calls of {LEFT_BEHIND_MAX} clients that hung up are still under way, which is the limit: \
+                     connect again when one of them has ended"
+                );
+                return turn_away(&stream, &text);
+            }
         };
         let stream = Arc::clone(&seat.stream);
+        if let Err(why) = self.watch.add(&stream, seat.id()) {
+            return turn_away(&stream, &format!("cannot watch this connection: {why}"));
+        }
         if let Err(why) = self.spawn(seat) {
             turn_away(&stream, &format!("cannot start a thread for this connection: {why}"));
         }

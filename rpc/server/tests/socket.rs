@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::{Client, Gate, Rig, registry};
+use common::{Client, Rig, registry};
 use rpc_server::{Server, ServerConfig, ServerError};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
@@ -15,7 +15,7 @@ use tempfile::TempDir;
 const PING: &str = r#"{"id":1,"method":"ping"}"#;
 
 fn start(path: &Path) -> Result<Server, ServerError> {
-    Server::start(ServerConfig::new(path), registry(Arc::new(Gate::default())))
+    Server::start(ServerConfig::new(path), registry(Arc::default(), Arc::default()))
 }
 
 fn refusal(path: &Path) -> String {

@@ -101,6 +101,37 @@ fn startup_takes_options_and_run_time_takes_the_rest() {
     process.stop();
 }
 
+/// How many threads of it serve RPC connections.
+fn connections(process: &Process) -> usize {
+    let tasks = std::fs::read_dir(format!("/proc/{}/task", process.pid())).expect("its threads");
+    // One may end while we look.
+    let names = tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("comm")).ok());
+    names.filter(|name| name.trim() == "rpc").count()
+}
+
+#[test]
+fn clients_that_hang_up_while_they_wait_for_it_to_come_up_leave_nothing_behind() {
+    let process = Process::start(&["--wait-for-rpc"]);
+    let mut waiting: Vec<_> = (0..64).map(|_| process.client()).collect();
+    for client in &mut waiting {
+        // The first answer tells that its thread goes on to the second call.
+        client.send_text(&(request("rmr_get_version", None) + &request("framework_wait_init", None)));
+        let answer = client.answer();
+        assert!(answer.get("result").is_some(), "{answer}");
+    }
+    drop(waiting);
+    let mut client = process.client();
+    client.get("rmr_get_version");
+    let end = Instant::now() + BOUND;
+    while connections(&process) > 1 {
+        assert!(Instant::now() < end, "calls go on whose clients hung up");
+        std::thread::yield_now();
+    }
+    assert_eq!(client.get("framework_start_init"), json!(true));
+    assert_eq!(client.get("framework_wait_init"), json!(true));
+    process.stop();
+}
+
 #[test]
 fn only_allowed_methods_exist_for_clients_and_the_configuration_may_use_all() {
     let config = example("null.json");

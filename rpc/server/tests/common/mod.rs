@@ -2,7 +2,7 @@
 
 #![allow(dead_code, unreachable_pub, clippy::expect_used)]
 
-use rpc_registry::{Method, Phase, Registry, RpcError, codes};
+use rpc_registry::{Asker, Method, Phase, Registry, RpcError, codes};
 use rpc_server::{Server, ServerConfig};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -11,6 +11,7 @@ use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
+use std::sync::mpsc::channel;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 use tempfile::TempDir;
@@ -38,13 +39,23 @@ pub struct Gate {
 }
 
 impl Gate {
-    pub fn pass(&self) {
-        let mut state = self.state.lock().expect("lock");
-        state.0 += 1;
+    /// Counts whoever comes.
+    pub fn come(&self) {
+        self.state.lock().expect("lock").0 += 1;
         self.changed.notify_all();
+    }
+
+    pub fn pass(&self) {
+        self.come();
+        let state = self.state.lock().expect("lock");
         let (_state, timeout) =
             self.changed.wait_timeout_while(state, BOUND, |state| !state.1).expect("lock");
         assert!(!timeout.timed_out(), "the gate was never opened");
+    }
+
+    /// How many have come.
+    pub fn came(&self) -> usize {
+        self.state.lock().expect("lock").0
     }
 
     pub fn wait_inside(&self, count: usize) {
@@ -64,6 +75,8 @@ pub struct Rig {
     pub dir: TempDir,
     pub path: PathBuf,
     pub gate: Arc<Gate>,
+    /// Counts the handlers whose askers have gone.
+    pub left: Arc<Gate>,
     pub server: Server,
 }
 
@@ -75,11 +88,11 @@ impl Rig {
     pub fn with(change: impl FnOnce(&mut ServerConfig)) -> Self {
         let dir = TempDir::new().expect("a folder");
         let path = dir.path().join("rpc.sock");
-        let gate = Arc::new(Gate::default());
+        let (gate, left) = (Arc::new(Gate::default()), Arc::new(Gate::default()));
         let mut config = ServerConfig::new(&path);
         change(&mut config);
-        let server = Server::start(config, registry(Arc::clone(&gate))).expect("a server");
-        Self { dir, path, gate, server }
+        let server = Server::start(config, registry(Arc::clone(&gate), Arc::clone(&left))).expect("a server");
+        Self { dir, path, gate, left, server }
     }
 
     pub fn client(&self) -> Client {
@@ -87,7 +100,19 @@ impl Rig {
     }
 }
 
-pub fn registry(gate: Arc<Gate>) -> Arc<Registry> {
+/// Until the asker goes.
+fn wait_for(asker: &Asker) {
+    let (leave, gone) = channel();
+    let _woken = asker.when_gone(move || {
+        // One that leaves just before the wait is not waited for.
+        let _ = leave.send(());
+    });
+    if !asker.has_gone() {
+        gone.recv_timeout(BOUND).expect("the asker goes");
+    }
+}
+
+pub fn registry(gate: Arc<Gate>, left: Arc<Gate>) -> Arc<Registry> {
     let mut registry = Registry::new();
     let any = |name| Method::new(name, "For tests").phase(Phase::Any);
     registry.add(any("echo").decode_error(codes::INTERNAL), |echo: Echo| Ok(echo.value));
@@ -95,6 +120,13 @@ pub fn registry(gate: Arc<Gate>) -> Arc<Registry> {
     registry.add_no_params(any("ping"), || Ok(true));
     registry.add_no_params(any("fail"), || Err::<(), _>(RpcError::errno(19, "no such thing: é")));
     registry.add_no_params(any("panic"), || -> Result<(), RpcError> { panic!("on purpose") });
+    let come = Arc::clone(&gate);
+    registry.add_no_params_for(any("wait_for_asker"), move |asker| {
+        come.come();
+        wait_for(asker);
+        left.come();
+        Ok(true)
+    });
     registry.add_no_params(any("wait"), move || {
         gate.pass();
         Ok(true)

@@ -50,13 +50,13 @@ pub(super) fn register(registry: &mut Registry, parts: &Parts) {
         move |registry| start_init(registry, &init),
     );
     let init = parts.init.clone();
-    registry.add_no_params(
+    registry.add_no_params_for(
         Method::new("framework_wait_init", "Wait until the target is up and its configuration is loaded")
             .spdk(true)
             .phase(Phase::Any)
             .result_example(json!(true)),
-        move || {
-            init.wait()
+        move |asker| {
+            init.wait(asker)
                 .map(|()| true)
                 .map_err(|why| RpcError::internal(format!("it does not come up: {why}")))
         },
