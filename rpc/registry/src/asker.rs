@@ -87,7 +87,9 @@ mod tests {
         let (asker, woken) = (Asker::new(), Arc::new(AtomicUsize::new(0)));
         let wake = || {
             let woken = Arc::clone(&woken);
-            move || drop(woken.fetch_add(1, Ordering::Relaxed))
+            move || {
+                woken.fetch_add(1, Ordering::Relaxed);
+            }
         };
         drop(asker.when_gone(wake()));
         let _waits = asker.when_gone(wake());

@@ -94,6 +94,7 @@ impl Connections {
         };
         self.changed.notify_all();
         // Without the lock: this runs what the handler left to be run.
+        asker.leave();
     }
 
     /// Nobody is admitted any more, and the threads read no further; answers on their way still leave.

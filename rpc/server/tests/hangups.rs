@@ -88,7 +88,7 @@ fn who_only_stops_sending_still_gets_the_answer() {
         assert_eq!(rig.client().call(PING)["result"], true);
     }
     rig.gate.open();
-    assert!(client.rest().contains(r#""result":true"#));
+    assert!(client.rest().contains(r#""result":true"#), "the asker is still there");
 }
 
 #[test]

@@ -127,9 +127,9 @@ pub fn registry(gate: Arc<Gate>, left: Arc<Gate>) -> Arc<Registry> {
         left.come();
         Ok(true)
     });
-    registry.add_no_params(any("wait"), move || {
+    registry.add_no_params_for(any("wait"), move |asker| {
         gate.pass();
-        Ok(true)
+        Ok(!asker.has_gone())
     });
     registry.add_no_params(Method::new("late", "For tests"), || Ok(true));
     Arc::new(registry)
