@@ -43,6 +43,7 @@ pub(crate) struct Job {
     errors: u64,
     first_error: Option<IoStatus>,
     histogram: Option<Histogram<u64>>,
+    /// Last, so that whoever sees it let go knows that the channel is closed.
     shared: Arc<Shared>,
 }
 
