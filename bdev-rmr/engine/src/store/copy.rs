@@ -1,0 +1,345 @@
+//! Resync: this store fetches chunks that it missed from members of the same epoch that hold them.
+
+use super::meta::CommitNo;
+use super::{Service, Store};
+use crate::mutant::Mutant;
+use crate::{DiskOp, Now, Party, StoreAction};
+use rmr_proto::{BlockRange, BufId, ChunkBits, ChunkNo, Epoch, MemberId, MemberSet, Msg, RegionNo, Seq};
+use std::collections::BTreeMap;
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+enum Step {
+    /// Until every write executed here on the chunk was answered by all legs.
+    Horizon(Seq),
+    /// A peer reads.
+    Reading(MemberId),
+    /// The disk writes.
+    Writing,
+    /// The disk makes it durable.
+    Flushing,
+    /// The clear becomes durable.
+    Clearing(CommitNo),
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+struct Copy {
+    chunk: ChunkNo,
+    step: Step,
+    tried: MemberSet,
+    since: Now,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+struct SourceRead {
+    to: MemberId,
+    epoch: Epoch,
+    copy: u64,
+    chunk: ChunkNo,
+}
+
+/// Copies under way, and what peers have still to be told.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
+pub(super) struct Copies {
+    active: BTreeMap<u64, Copy>,
+    next_id: u64,
+    cursor: ChunkNo,
+    preferred: Option<ChunkNo>,
+    started_at: Now,
+    not_before: Now,
+    sources: Vec<Option<SourceRead>>,
+    /// Chunks cleared here, and the members of the set that have not said they know.
+    untold: BTreeMap<RegionNo, (ChunkBits, MemberSet)>,
+    told_at: Now,
+}
+
+impl Copies {
+    /// Is `chunk` being copied?
+    pub(super) fn locks(&self, chunk: ChunkNo) -> bool {
+        self.active.values().any(|copy| copy.chunk == chunk)
+    }
+
+    /// A reader waits for `chunk`.
+    pub(super) fn prefer(&mut self, chunk: ChunkNo) {
+        self.preferred = Some(chunk);
+    }
+
+    /// The epoch ends: copies go. What the disk still has of them is waited for by the fence.
+    pub(super) fn cancel_all(&mut self) {
+        self.active.clear();
+    }
+
+    pub(super) fn new_epoch(&mut self, set: MemberSet, same_generation: bool) {
+        self.active.clear();
+        if !same_generation {
+            self.untold.clear();
+        }
+        self.untold.retain(|_, (_, members)| {
+            *members = members.and(set);
+            !members.is_empty()
+        });
+    }
+}
+
+impl Store {
+    pub(super) fn step_copies(&mut self, now: Now, out: &mut Vec<StoreAction>) {
+        if self.service != Service::Serving || self.fence.is_some() {
+            return;
+        }
+        self.tell_cleared(now, out);
+        let ids: Vec<u64> = self.copies.active.keys().copied().collect();
+        for id in ids {
+            self.step_copy(now, id, out);
+        }
+        while self.copies.active.len() < self.config.resync_depth
+            && now >= self.copies.not_before
+            && (self.copies.started_at == 0 || now >= self.copies.started_at + self.config.resync_gap_ns)
+        {
+            let Some(chunk) = self.next_dirty() else { return };
+            self.copies.started_at = now;
+            self.copies.next_id += 1;
+            let id = self.copies.next_id;
+            let last = self.entries.get(&self.geometry().region_of(chunk)).map_or(Seq(0), |entry| entry.last);
+            let step = Step::Horizon(last);
+            self.copies.active.insert(id, Copy { chunk, step, tried: MemberSet::EMPTY, since: now });
+            self.step_copy(now, id, out);
+        }
+    }
+
+    fn next_dirty(&mut self) -> Option<ChunkNo> {
+        if let Some(chunk) = self.copies.preferred.take()
+            && self.is_dirty(chunk)
+            && !self.copies.locks(chunk)
+        {
+            return Some(chunk);
+        }
+        let geometry = *self.geometry();
+        let me = self.member();
+        let from = self.copies.cursor;
+        let region = geometry.region_of(from);
+        let in_region = |(region, misses): (&RegionNo, &rmr_proto::RegionMisses)| {
+            let dirty = misses.missed[me.index()].or(misses.suspect);
+            let mut chunks = dirty.iter().map(|index| geometry.chunk_at(*region, index));
+            chunks.find(|chunk| *chunk >= from && !self.copies.locks(*chunk))
+        };
+        let found = self.meta.ram.misses.range(region..).find_map(in_region);
+        self.copies.cursor = found.map_or(ChunkNo(0), |chunk| ChunkNo(chunk.0 + 1));
+        found
+    }
+
+    fn is_dirty(&self, chunk: ChunkNo) -> bool {
+        let (region, index) = (self.geometry().region_of(chunk), self.geometry().index_in_region(chunk));
+        let me = self.member();
+        self.meta.ram.unclean(region, me).has(index) || self.meta.durable.unclean(region, me).has(index)
+    }
+
+    fn step_copy(&mut self, now: Now, id: u64, out: &mut Vec<StoreAction>) {
+        let Some(copy) = self.copies.active.get(&id) else { return };
+        let late = now > copy.since + self.config.peer_timeout_ns;
+        match copy.step {
+            Step::Horizon(last) if last <= self.answered || Mutant::NoHorizon.on() => self.ask_source(now, id, out),
+            Step::Horizon(_) if late => self.end_copy(now, id, false, out),
+            Step::Reading(_) if late => self.ask_source(now, id, out),
+            _ => {}
+        }
+    }
+
+    /// Asks the next member of the set that was not asked yet, those not known to miss the chunk first.
+    fn ask_source(&mut self, now: Now, id: u64, out: &mut Vec<StoreAction>) {
+        let record = self.meta.ram.record;
+        let me = self.member();
+        let Some(copy) = self.copies.active.get_mut(&id) else { return };
+        let chunk = copy.chunk;
+        let (region, index) =
+            (self.superblock.geometry.region_of(chunk), self.superblock.geometry.index_in_region(chunk));
+        let left = record.set.without(me).minus(copy.tried);
+        let clean = |m: &MemberId| !self.meta.ram.missed(region, *m).has(index);
+        let Some(peer) = left.iter().find(clean).or_else(|| left.iter().next()) else {
+            self.end_copy(now, id, false, out);
+            return;
+        };
+        copy.tried = copy.tried.with(peer);
+        copy.since = now;
+        copy.step = Step::Reading(peer);
+        let msg = Msg::CopyRead { epoch: record.adopted, copy: id, chunk };
+        out.push(StoreAction::Send(Party::Member(peer), msg));
+    }
+
+    /// A peer wants a chunk: only if it is clean here, in the same epoch.
+    pub(super) fn on_copy_read(
+        &mut self,
+        to: MemberId,
+        epoch: Epoch,
+        copy: u64,
+        chunk: ChunkNo,
+        out: &mut Vec<StoreAction>,
+    ) {
+        let bad = chunk.0 >= self.geometry().chunks();
+        let dirty = !bad && self.is_dirty(chunk) && !Mutant::DirtySource.on();
+        if bad || dirty || self.accepts(epoch).is_err() {
+            out.push(StoreAction::Send(Party::Member(to), Msg::CopyReply { epoch, copy, buf: None }));
+            return;
+        }
+        let read = Some(SourceRead { to, epoch, copy, chunk });
+        let slot = self.copies.sources.iter().position(Option::is_none).unwrap_or(self.copies.sources.len());
+        if slot == self.copies.sources.len() {
+            self.copies.sources.push(read);
+        } else {
+            self.copies.sources[slot] = read;
+        }
+        let range = self.chunk_range(chunk);
+        out.push(StoreAction::Read { op: DiskOp::Source(slot as u32), range });
+    }
+
+    fn chunk_range(&self, chunk: ChunkNo) -> BlockRange {
+        self.geometry().chunk_range(chunk)
+    }
+
+    pub(super) fn on_source_read(&mut self, slot: u32, ok: bool, buf: Option<BufId>, out: &mut Vec<StoreAction>) {
+        let Some(read) = self.copies.sources.get_mut(slot as usize).and_then(Option::take) else { return };
+        let good = ok && self.accepts(read.epoch).is_ok() && (!self.is_dirty(read.chunk) || Mutant::DirtySource.on());
+        let buf = match (good, buf) {
+            (true, buf) => buf,
+            (false, Some(buf)) => {
+                out.push(StoreAction::Release(buf));
+                None
+            }
+            (false, None) => None,
+        };
+        let msg = Msg::CopyReply { epoch: read.epoch, copy: read.copy, buf };
+        out.push(StoreAction::Send(Party::Member(read.to), msg));
+    }
+
+    pub(super) fn on_copy_reply(
+        &mut self,
+        now: Now,
+        peer: MemberId,
+        epoch: Epoch,
+        id: u64,
+        buf: Option<BufId>,
+        out: &mut Vec<StoreAction>,
+    ) {
+        let current = self.accepts(epoch).is_ok();
+        let copy = self.copies.active.get_mut(&id).filter(|copy| current && copy.step == Step::Reading(peer));
+        let Some(copy) = copy else {
+            if let Some(buf) = buf {
+                out.push(StoreAction::Release(buf));
+            }
+            return;
+        };
+        let Some(buf) = buf else {
+            self.ask_source(now, id, out);
+            return;
+        };
+        copy.step = Step::Writing;
+        let chunk = copy.chunk;
+        self.on_disk += 1;
+        let mut range = self.chunk_range(chunk);
+        if Mutant::NoClamp.on() {
+            range.count = 1 << self.geometry().chunk_shift();
+        }
+        out.push(StoreAction::Write { op: DiskOp::Copy(id), range, buf: Some(buf), fua: false, unmap: false });
+    }
+
+    pub(super) fn on_copy_written(&mut self, id: u64, ok: bool, out: &mut Vec<StoreAction>) {
+        self.on_disk -= 1;
+        if !ok {
+            self.fail_disk(false);
+        }
+        let Some(copy) = self.copies.active.get_mut(&id).filter(|_| ok) else { return };
+        copy.step = Step::Flushing;
+        if Mutant::ClearBeforeFlush.on() {
+            self.on_copy_flushed(id, true, out);
+        } else {
+            out.push(StoreAction::Flush { op: DiskOp::CopyFlush(id) });
+        }
+    }
+
+    pub(super) fn on_copy_flushed(&mut self, id: u64, ok: bool, out: &mut Vec<StoreAction>) {
+        if !ok {
+            self.fail_disk(true);
+            return;
+        }
+        let me = self.member();
+        let Some(copy) = self.copies.active.get_mut(&id) else { return };
+        let chunk = copy.chunk;
+        let bit = ChunkBits::bit(self.superblock.geometry.index_in_region(chunk));
+        let region = self.superblock.geometry.region_of(chunk);
+        let misses = self.meta.misses_mut(region);
+        misses.missed[me.index()] = misses.missed[me.index()].minus(bit);
+        misses.suspect = misses.suspect.minus(bit);
+        copy.step = Step::Clearing(self.meta.want());
+        self.changed(region);
+        self.meta.pump(out);
+    }
+
+    pub(super) fn copies_committed(&mut self, now: Now, out: &mut Vec<StoreAction>) {
+        let meta = &self.meta;
+        let done = |copy: &Copy| matches!(copy.step, Step::Clearing(commit) if meta.done(commit));
+        let ids: Vec<u64> = self.copies.active.iter().filter(|(_, c)| done(c)).map(|(id, _)| *id).collect();
+        for id in ids {
+            self.end_copy(now, id, true, out);
+        }
+    }
+
+    /// Ends a copy: the lock falls, the waiters go on; a clean chunk is told to the peers.
+    fn end_copy(&mut self, now: Now, id: u64, clean: bool, out: &mut Vec<StoreAction>) {
+        let Some(copy) = self.copies.active.remove(&id) else { return };
+        if clean {
+            let (region, index) = (self.geometry().region_of(copy.chunk), self.geometry().index_in_region(copy.chunk));
+            let peers = self.meta.ram.record.set.without(self.member());
+            let untold = self.copies.untold.entry(region).or_insert((ChunkBits::NONE, MemberSet::EMPTY));
+            *untold = (untold.0.or(ChunkBits::bit(index)), peers);
+            self.copies.told_at = 0;
+        } else {
+            self.copies.not_before = now + self.config.peer_timeout_ns;
+        }
+        self.wake_copy(now, copy.chunk, out);
+        if clean {
+            self.tell_cleared(now, out);
+        }
+    }
+
+    fn tell_cleared(&mut self, now: Now, out: &mut Vec<StoreAction>) {
+        if self.copies.told_at != 0 && now < self.copies.told_at + self.config.peer_timeout_ns {
+            return;
+        }
+        self.copies.told_at = now.max(1);
+        let epoch = self.meta.ram.record.adopted;
+        for (region, (chunks, members)) in self.copies.untold.iter().take(16) {
+            for member in members.iter() {
+                let msg = Msg::Cleared { epoch, region: *region, chunks: *chunks };
+                out.push(StoreAction::Send(Party::Member(member), msg));
+            }
+        }
+    }
+
+    pub(super) fn on_cleared(
+        &mut self,
+        peer: MemberId,
+        epoch: Epoch,
+        region: RegionNo,
+        chunks: ChunkBits,
+        out: &mut Vec<StoreAction>,
+    ) {
+        let current = self.accepts(epoch).is_ok() && self.meta.ram.record.set.has(peer);
+        if !current && !Mutant::ClearFromAnyEpoch.on() {
+            return;
+        }
+        if !self.meta.ram.missed(region, peer).and(chunks).is_empty() {
+            let missed = &mut self.meta.misses_mut(region).missed[peer.index()];
+            *missed = missed.minus(chunks);
+            self.changed(region);
+        }
+        out.push(StoreAction::Send(Party::Member(peer), Msg::ClearedAck { epoch, region, chunks }));
+    }
+
+    pub(super) fn on_cleared_ack(&mut self, peer: MemberId, region: RegionNo, chunks: ChunkBits) {
+        let Some((untold, members)) = self.copies.untold.get_mut(&region) else { return };
+        if *untold == chunks {
+            *members = members.without(peer);
+            if members.is_empty() {
+                self.copies.untold.remove(&region);
+            }
+        }
+    }
+}

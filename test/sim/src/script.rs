@@ -1,0 +1,1 @@
+//! The scenario language: a world driven by hand.
