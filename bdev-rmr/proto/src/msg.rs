@@ -59,6 +59,8 @@ pub struct IoRequest {
     pub answered: Seq,
     /// … and flushed them.
     pub flushed: Seq,
+    /// A leg that is clean there has executed this write: execute it on chunks that you have missed, too.
+    pub proved: bool,
 }
 
 /// How a request ended.
@@ -67,7 +69,7 @@ pub enum IoStatus {
     /// Executed.
     #[default]
     Done,
-    /// A read of a chunk that this leg missed.
+    /// Not executed: this leg has missed some chunk of the range.
     NotClean,
     /// The disk failed.
     DiskError,
@@ -105,6 +107,8 @@ pub struct SuspectRegion {
     pub region: RegionNo,
     /// Chunks that may differ: those written while the recorder lived, else the whole region.
     pub written: ChunkBits,
+    /// Chunks written in the adopted epoch: every member outside its set has missed them.
+    pub proved: ChunkBits,
 }
 
 /// How much of what a store held may be gone.
@@ -204,7 +208,7 @@ pub enum Msg {
     QueryReply {
         /// Of the assembly.
         promise: Promise,
-        /// Only the sender's own column is filled.
+        /// All that the sender records; of itself, what is suspect stands apart.
         misses: Vec<RegionMisses>,
     },
     /// Client: adopt this set.
@@ -234,6 +238,8 @@ pub enum Msg {
     },
     /// Joiner: maps fetched and durable.
     JoinReady {
+        /// Its disk.
+        stamp: Stamp,
         /// Active epoch.
         epoch: Epoch,
         /// Number of the attempt.

@@ -86,6 +86,10 @@ raw! {
     RawRegionChunks: 24 { region: U64 = 0, chunks: U128 = 8, }
 }
 raw! {
+    /// A live intent entry in a report.
+    RawSuspect: 40 { region: U64 = 0, written: U128 = 8, proved: U128 = 24, }
+}
+raw! {
     /// A request.
     RawIo: 88 {
         epoch: RawEpoch = 0,
@@ -98,7 +102,8 @@ raw! {
         flushed: U64 = 64,
         count: U32 = 72,
         op: u8 = 76,
-        reserved: [u8; 11] = 77,
+        proved: u8 = 77,
+        reserved: [u8; 10] = 78,
     }
 }
 raw! {

@@ -1,6 +1,7 @@
 //! Messages to bytes and back. `decode` checks syntax; what a message means here and now is the engine's to judge.
 
 use crate::convert::{origin_code, origin_of};
+use crate::raw::RawSuspect;
 use crate::raw::{
     RawControl, RawEpochRecord, RawHeader, RawIo, RawIoReply, RawRegionChunks, RawRegionMisses,
     RawStamp,
@@ -106,11 +107,11 @@ fn body_of(msg: &Msg) -> Out {
             let mut out = Out::new(2, &fixed);
             out.body
                 .extend_from_slice(RawEpochRecord::from(&r.record).as_bytes());
-            out.list(
-                r.suspects
-                    .iter()
-                    .map(|s| RawRegionChunks::from((s.region, s.written))),
-            )
+            out.list(r.suspects.iter().map(|s| RawSuspect {
+                region: s.region.0.into(),
+                written: s.written.0.into(),
+                proved: s.proved.0.into(),
+            }))
         }
         Msg::Refused {
             asked,
@@ -160,18 +161,10 @@ fn body_of(msg: &Msg) -> Out {
             },
         )
         .flag(*last),
-        Msg::JoinReady {
-            epoch,
-            attempt,
-            last,
-        } => Out::new(
-            10,
-            &RawControl {
-                a: (*attempt).into(),
-                ..control(*epoch)
-            },
-        )
-        .flag(*last),
+        Msg::JoinReady { epoch, attempt, last, stamp } => {
+            let (b, c) = (stamp.incarnation.0.into(), stamp.counter.into());
+            Out::new(10, &RawControl { a: (*attempt).into(), b, c, ..control(*epoch) }).flag(*last)
+        }
         Msg::Io(io, buf) => Out::new(11, &raw_io(io)).payload(*buf),
         Msg::IoReply(reply, buf) => Out::new(12, &raw_io_reply(reply)).payload(*buf),
         Msg::Beat {
@@ -304,7 +297,8 @@ fn raw_io(io: &IoRequest) -> RawIo {
         flushed: io.flushed.0.into(),
         count: io.range.count.into(),
         op,
-        reserved: [0; 11],
+        proved: io.proved.into(),
+        reserved: [0; 10],
     }
 }
 
@@ -333,6 +327,7 @@ fn io_of(raw: &RawIo) -> Result<IoRequest, FormatError> {
         seq: Seq(raw.seq.get()),
         answered: Seq(raw.answered.get()),
         flushed: Seq(raw.flushed.get()),
+        proved: raw.proved != 0,
     })
 }
 
@@ -538,11 +533,10 @@ fn control_of(
             attempt: a,
             last: flag,
         },
-        10 => Msg::JoinReady {
-            epoch,
-            attempt: a,
-            last: flag,
-        },
+        10 => {
+            let stamp = Stamp { incarnation: Incarnation(b), counter: raw.c.get() };
+            Msg::JoinReady { epoch, attempt: a, last: flag, stamp }
+        }
         13 => {
             let counters = raw.counters.map(|c| c.get());
             Msg::Beat {
@@ -636,10 +630,11 @@ fn report_of(raw: &RawControl, body: &mut Body<'_>) -> Result<Report, FormatErro
         2 => Continuity::Broken,
         value => return Err(field("report", "continuity", value.into(), "0..=2")),
     };
-    let suspects = body.list::<RawRegionChunks>("report")?.into_iter();
-    let suspects = suspects.map(|r| {
-        let (region, written) = r.into();
-        SuspectRegion { region, written }
+    let suspects = body.list::<RawSuspect>("report")?.into_iter();
+    let suspects = suspects.map(|s| SuspectRegion {
+        region: RegionNo(s.region.get()),
+        written: ChunkBits(s.written.get()),
+        proved: ChunkBits(s.proved.get()),
     });
     Ok(Report {
         promise: raw.promise.into(),

@@ -146,7 +146,19 @@ impl World {
         let Some(newest) = records.flatten().max_by_key(|record| record.adopted) else { return MemberSet::EMPTY };
         let clients = self.hosts.iter().filter_map(|host| host.client.as_ref());
         let in_use = clients.fold(newest.set, |set, client| set.or(client.set()));
-        if newest.adopted == Default::default() { MemberSet::EMPTY } else { self.members().minus(in_use) }
+        let whole = newest.adopted != Default::default() && self.set_holds_all(newest.set);
+        if whole { self.members().minus(in_use) } else { MemberSet::EMPTY }
+    }
+
+    /// Is every chunk clean on some member of `set`, going by what is durable?
+    fn set_holds_all(&self, set: MemberSet) -> bool {
+        let config = rmr_engine::StoreConfig { journal_bytes: 64 << 10, ..Default::default() };
+        let view = |m: MemberId| Some((m, read_view(&self.geometry, &config, &self.nodes[m.index()].disk.meta).ok()?.0));
+        let views: Vec<_> = set.iter().filter_map(view).collect();
+        (0..self.geometry.regions()).map(rmr_proto::RegionNo).all(|region| {
+            let all = self.geometry.all_of(region);
+            views.iter().fold(all, |bits, (m, view)| bits.and(view.unclean(region, *m))).is_empty()
+        })
     }
 
     /// Takes an image of a disk, or puts one taken in the same epoch back.

@@ -32,6 +32,17 @@ struct Block {
     holders: MemberSet,
 }
 
+impl Block {
+    /// What came before may be back.
+    fn revert(&mut self) {
+        for c in std::mem::take(&mut self.older) {
+            if !self.now.iter().any(|n| n.value == c.value) {
+                self.now.insert(0, c);
+            }
+        }
+    }
+}
+
 #[derive(Clone, Debug)]
 struct Read {
     range: BlockRange,
@@ -47,6 +58,8 @@ pub(crate) struct Oracle {
     undurable: BTreeSet<u64>,
     reads: BTreeMap<u64, Read>,
     step: u64,
+    /// When each member last lost what it had not flushed.
+    lost_at: [u64; rmr_proto::MEMBERS_MAX],
 }
 
 impl Oracle {
@@ -81,8 +94,14 @@ impl Oracle {
         state.now[at].state = State::Acked;
         state.now[at].ended = ended;
         let invoked = state.now[at].invoked;
-        state.holders = holders;
+        let kept = |m: &MemberId| self.lost_at[m.index()] < invoked;
+        state.holders = holders.iter().filter(kept).fold(MemberSet::EMPTY, MemberSet::with);
+        let lost = state.holders.is_empty() && !durable;
         self.rule_out(block, value, invoked);
+        if lost {
+            // Every leg that executed it lost power before the answer arrived.
+            self.blocks[block as usize].revert();
+        }
         if durable && self.blocks[block as usize].now.len() == 1 {
             self.blocks[block as usize].older.clear();
             self.undurable.remove(&block);
@@ -184,15 +203,12 @@ impl Oracle {
 
     /// What `member` had not flushed may be gone.
     pub(crate) fn lost_cache(&mut self, member: MemberId) {
+        self.lost_at[member.index()] = self.tick();
         for block in &self.undurable {
             let state = &mut self.blocks[*block as usize];
             state.holders = state.holders.without(member);
             if state.holders.is_empty() {
-                for c in std::mem::take(&mut state.older) {
-                    if !state.now.iter().any(|n| n.value == c.value) {
-                        state.now.insert(0, c);
-                    }
-                }
+                state.revert();
             }
         }
     }

@@ -306,7 +306,8 @@ impl World {
             Ev::Restart { node } => self.start_node(node),
             Ev::StartHost { host, takeover } => self.start_host(host, takeover),
             Ev::Link { host, member, up, life } => {
-                if self.hosts[host].life == life {
+                let stale = !up && self.nodes[member].store.is_some();
+                if self.hosts[host].life == life && !stale {
                     let member = MemberId::at(member);
                     self.client_event(host, if up { ClientEvent::Up(member) } else { ClientEvent::Down(member) });
                 }

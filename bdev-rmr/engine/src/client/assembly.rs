@@ -5,7 +5,7 @@ use crate::event::Now;
 use crate::mutant::Mutant;
 use rmr_proto::{
     ChunkBits, Epoch, MEMBERS_MAX, MemberId, MemberSet, Msg, Origin, Promise, Proposal, RegionMisses, RegionNo, Report,
-    Stamp,
+    Stamp, SuspectRegion,
 };
 use std::collections::BTreeMap;
 
@@ -94,8 +94,6 @@ impl Client {
         if report.promise != self.promise {
             return;
         }
-        let stamp = Stamp { incarnation: report.incarnation, counter: report.record.counter };
-        self.note_joiner(from, stamp);
         if self.phase != Phase::Assembling || self.assembly.proposal.is_some() || !self.assembly.start.is_empty() {
             return;
         }
@@ -150,11 +148,11 @@ impl Client {
     }
 
     /// Regions with a live entry on any member of the set being started.
-    fn suspects(&self) -> BTreeMap<RegionNo, [ChunkBits; MEMBERS_MAX]> {
-        let mut regions: BTreeMap<RegionNo, [ChunkBits; MEMBERS_MAX]> = BTreeMap::new();
+    fn suspects(&self) -> BTreeMap<RegionNo, [SuspectRegion; MEMBERS_MAX]> {
+        let mut regions: BTreeMap<RegionNo, [SuspectRegion; MEMBERS_MAX]> = BTreeMap::new();
         for member in self.assembly.start.iter() {
             for suspect in self.report(member).into_iter().flat_map(|r| &r.suspects) {
-                regions.entry(suspect.region).or_default()[member.index()] = suspect.written;
+                regions.entry(suspect.region).or_default()[member.index()] = *suspect;
             }
         }
         regions
@@ -192,16 +190,16 @@ impl Client {
     }
 
     fn propose_start(&mut self, now: Now, out: &mut Vec<ClientAction>) {
-        let verdicts = self.suspects().into_iter().map(|(region, written)| self.verdict(region, &written)).collect();
+        let verdicts = self.suspects().into_iter().map(|(region, entries)| self.verdict(region, &entries)).collect();
         self.propose(now, Origin::Assembly, verdicts, out);
     }
 
     /// Settles the suspect chunks of one region: one source each, everybody else in the set missed it; outsiders missed
     /// what the entries of the set say.
-    fn verdict(&self, region: RegionNo, written: &[ChunkBits; MEMBERS_MAX]) -> RegionMisses {
+    fn verdict(&self, region: RegionNo, entries: &[SuspectRegion; MEMBERS_MAX]) -> RegionMisses {
         let mut verdict = RegionMisses { region, ..RegionMisses::default() };
         let start = self.assembly.start;
-        let all = written.iter().fold(ChunkBits::NONE, |bits, w| bits.or(*w));
+        let all = entries.iter().fold(ChunkBits::NONE, |bits, entry| bits.or(entry.written));
         verdict.suspect = all;
         for index in all.iter() {
             let Some(source) = self.source(region, index) else { continue };
@@ -215,10 +213,13 @@ impl Client {
         }
         let proved = start.iter().fold(ChunkBits::NONE, |bits, m| {
             let own = self.own_misses(m, region);
-            bits.or(written[m.index()].minus(own.missed[m.index()].or(own.suspect)))
+            let entry = &entries[m.index()];
+            bits.or(entry.proved).or(entry.written.minus(own.missed[m.index()].or(own.suspect)))
         });
         for outsider in self.members.minus(start).iter() {
-            verdict.missed[outsider.index()] = if Mutant::NoVerdict.on() { ChunkBits::NONE } else { proved };
+            let said = |bits: ChunkBits, m| bits.or(self.own_misses(m, region).missed[outsider.index()]);
+            let missed = start.iter().fold(proved, said);
+            verdict.missed[outsider.index()] = if Mutant::NoVerdict.on() { ChunkBits::NONE } else { missed };
         }
         verdict
     }

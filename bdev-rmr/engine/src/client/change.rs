@@ -166,13 +166,6 @@ impl Client {
         self.activate(now, epoch, set, false, out);
     }
 
-    /// An outsider reported its disk.
-    pub(super) fn note_joiner(&mut self, member: MemberId, stamp: Stamp) {
-        if let Some(join) = self.join.as_mut().filter(|join| join.member == member) {
-            join.stamp = Some(stamp);
-        }
-    }
-
     /// Everybody in `set` has adopted `epoch`.
     pub(super) fn activate(
         &mut self,
@@ -277,8 +270,8 @@ impl Client {
         now: Now,
         from: MemberId,
         epoch: Epoch,
-        attempt: u64,
-        last: bool,
+        (attempt, last): (u64, bool),
+        stamp: Stamp,
         out: &mut Vec<ClientAction>,
     ) {
         let Some(join) = &mut self.join else { return };
@@ -286,12 +279,13 @@ impl Client {
             return;
         }
         match (join.step, last) {
-            (JoinStep::Maps, false) if join.stamp.is_some() => {
+            (JoinStep::Maps, false) => {
                 join.step = JoinStep::Freeze;
                 (join.since, join.asked_at) = (now, 0);
                 self.step_join(now, out);
             }
             (JoinStep::Delta, true) => {
+                join.stamp = Some(stamp);
                 let set = self.set.with(from);
                 self.propose_change(now, set, Origin::Join { member: from }, out);
             }

@@ -254,7 +254,9 @@ impl Client {
             Msg::QueryReply { promise, misses } => self.on_query_reply(now, from, promise, misses, out),
             Msg::Adopted { epoch, counter } => self.on_adopted(now, from, epoch, counter, out),
             Msg::AdoptRefused { epoch } => self.on_adopt_refused(now, from, epoch, out),
-            Msg::JoinReady { epoch, attempt, last } => self.on_join_ready(now, from, epoch, attempt, last, out),
+            Msg::JoinReady { epoch, attempt, last, stamp } => {
+                self.on_join_ready(now, from, epoch, (attempt, last), stamp, out);
+            }
             other => {
                 if let Msg::Io(_, Some(buf)) | Msg::CopyReply { buf: Some(buf), .. } = other {
                     out.push(ClientAction::Release(buf));

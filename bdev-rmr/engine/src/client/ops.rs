@@ -48,12 +48,33 @@ struct Op {
     sent_at: Now,
     pending: MemberSet,
     answered: MemberSet,
-    /// Writes: chunks that no leg which answered holds clean. Reads: unused.
-    missed: u64,
-    /// Reads: some leg did not hold it clean (so trying again makes sense).
-    unclean: bool,
+    /// Writes: legs that executed it and hold all its chunks clean.
+    clean: MemberSet,
+    /// Legs that did not execute it because they missed a chunk of it.
+    unclean: MemberSet,
+    /// Writes: sent to legs that missed a chunk, because a clean one has it.
+    proved: bool,
     flush_horizon: Seq,
     own: bool,
+}
+
+impl Op {
+    fn forget_answers(&mut self) {
+        (self.answered, self.clean, self.unclean) = (MemberSet::EMPTY, MemberSet::EMPTY, MemberSet::EMPTY);
+        self.proved = false;
+    }
+
+    /// After a change of set: answers of legs that are still in it count, but those of legs that missed a chunk only
+    /// while a clean leg that has the write is there.
+    fn keep_answers_of(&mut self, set: MemberSet) {
+        self.clean = self.clean.and(set);
+        self.answered = self.answered.and(set);
+        self.unclean = MemberSet::EMPTY;
+        self.proved = false;
+        if self.request.op.is_write() && self.clean.is_empty() {
+            self.answered = MemberSet::EMPTY;
+        }
+    }
 }
 
 /// Slots.
@@ -112,8 +133,9 @@ impl Client {
             sent_at: 0,
             pending: MemberSet::EMPTY,
             answered: MemberSet::EMPTY,
-            missed: u64::MAX,
-            unclean: false,
+            clean: MemberSet::EMPTY,
+            unclean: MemberSet::EMPTY,
+            proved: false,
             flush_horizon: Seq(0),
             own,
         });
@@ -145,7 +167,7 @@ impl Client {
             op.seq = seq;
         }
         op.flush_horizon = self.horizon.answered();
-        (op.answered, op.missed, op.unclean) = (MemberSet::EMPTY, u64::MAX, false);
+        op.forget_answers();
         let targets = if op.request.op == IoOp::Read { self.pick(MemberSet::EMPTY) } else { self.set };
         self.send(now, slot, targets, out);
         true
@@ -182,6 +204,7 @@ impl Client {
                 seq: op.seq,
                 answered: self.horizon.answered(),
                 flushed: self.flushed,
+                proved: op.proved,
             };
             out.push(ClientAction::Send(member, Msg::Io(io, op.request.buf)));
         }
@@ -224,15 +247,24 @@ impl Client {
             IoStatus::Done => {
                 op.pending = op.pending.without(from);
                 op.answered = op.answered.with(from);
-                op.missed &= reply.missed;
+                if reply.missed == 0 {
+                    op.clean = op.clean.with(from);
+                }
                 self.settle(now, slot, out);
             }
             IoStatus::NotClean | IoStatus::DiskError if read => {
-                op.unclean |= reply.status == IoStatus::NotClean;
+                if reply.status == IoStatus::NotClean {
+                    op.unclean = op.unclean.with(from);
+                }
                 if reply.status == IoStatus::NotClean {
                     self.legs[from.index()].dirty_chunks = self.legs[from.index()].dirty_chunks.max(1);
                 }
                 self.read_elsewhere(now, slot, from, out);
+            }
+            IoStatus::NotClean => {
+                op.pending = op.pending.without(from);
+                op.unclean = op.unclean.with(from);
+                self.settle(now, slot, out);
             }
             // A change is under way: the request is sent again when it is over.
             IoStatus::WrongEpoch if self.phase == Phase::Changing => {}
@@ -257,7 +289,7 @@ impl Client {
             return;
         }
         let Some(op) = &mut self.requests.slots[slot as usize] else { return };
-        if op.unclean {
+        if !op.unclean.is_empty() {
             op.stage = Stage::Retry(now + UNCLEAN_PAUSE_NS);
         } else {
             self.complete(slot, Err(IoError::Unreadable), None, out);
@@ -272,10 +304,14 @@ impl Client {
             return;
         }
         let write = op.request.op.is_write();
-        let (seq, expired) = (op.seq, op.stage == Stage::Expired);
-        let count = if write { self.geometry.chunks_of(op.request.range) } else { Default::default() };
-        let chunks = count.1.0 - count.0.0 + 1;
-        let mask = if chunks >= 64 { u64::MAX } else { (1 << chunks) - 1 };
+        let (seq, expired, unclean) = (op.seq, op.stage == Stage::Expired, op.unclean);
+        let no_clean_leg = write && op.clean.is_empty();
+        if !unclean.is_empty() && !no_clean_leg && !expired {
+            // A clean leg has it: now those may execute it that missed a chunk of it, and stay missed.
+            (op.proved, op.unclean) = (true, MemberSet::EMPTY);
+            self.send(now, slot, unclean, out);
+            return;
+        }
         if write {
             self.horizon.end(seq);
         } else {
@@ -284,7 +320,7 @@ impl Client {
         }
         if expired {
             self.free(slot);
-        } else if write && op.missed & mask != 0 {
+        } else if no_clean_leg {
             op.stage = Stage::Retry(now + UNCLEAN_PAUSE_NS);
         } else {
             self.complete(slot, Ok(()), None, out);
@@ -418,6 +454,7 @@ impl Client {
                     self.ready.push_back(slot);
                 }
                 Stage::Sent | Stage::Expired => {
+                    op.keep_answers_of(self.set);
                     let targets = self.set.minus(op.answered);
                     let expired = op.stage == Stage::Expired;
                     if targets.is_empty() || expired {

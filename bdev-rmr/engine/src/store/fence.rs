@@ -171,7 +171,11 @@ impl Store {
     }
 
     fn report(&self) -> Report {
-        let suspects = self.entries.iter().map(|(region, e)| SuspectRegion { region: *region, written: e.written });
+        let suspects = self.entries.iter().map(|(region, e)| SuspectRegion {
+            region: *region,
+            written: e.written,
+            proved: e.since,
+        });
         Report {
             promise: self.meta.ram.record.promise,
             record: self.meta.ram.record,
@@ -191,7 +195,8 @@ impl Store {
         }
         let me = self.member();
         let own = |region: &RegionNo| {
-            let mut misses = RegionMisses { region: *region, ..RegionMisses::default() };
+            let mut misses = self.meta.ram.misses.get(region).copied().unwrap_or_default();
+            misses.region = *region;
             misses.missed[me.index()] = self.meta.ram.missed(*region, me);
             misses.suspect = self.meta.ram.unclean(*region, me).minus(misses.missed[me.index()]);
             misses
@@ -238,12 +243,16 @@ impl Store {
 
     /// Puts a proposal into the wanted metadata; one commit makes all of it durable.
     fn apply(&mut self, proposal: &Proposal) {
-        let outsiders = proposal.members.minus(proposal.set);
+        let old = self.meta.ram.record.set;
+        if matches!(proposal.origin, Origin::Shrink | Origin::Join { .. }) && !Mutant::ShrinkWithoutMarks.on() {
+            let inside = self.service == Service::Serving;
+            let outside = if inside { proposal.members.minus(old) } else { MemberSet::EMPTY };
+            self.settle_entries(outside, old.minus(proposal.set));
+        }
         match proposal.origin {
             Origin::Create { reference } => self.apply_create(proposal.members.without(reference)),
             Origin::Assembly => self.apply_verdicts(&proposal.verdicts),
-            Origin::Shrink if Mutant::ShrinkWithoutMarks.on() => {}
-            Origin::Shrink => self.mark_outsiders(outsiders),
+            Origin::Shrink => {}
             Origin::Join { member } if member == self.member() => self.apply_own_join(),
             Origin::Join { member } => self.mark_if_other_disk(member, proposal.peers[member.index()]),
         }

@@ -4,13 +4,15 @@ use super::Store;
 use super::meta::CommitNo;
 use crate::Now;
 use crate::mutant::Mutant;
-use rmr_proto::{BlockRange, ChunkBits, RegionNo, Seq};
+use rmr_proto::{BlockRange, ChunkBits, MemberSet, RegionNo, Seq};
 
 /// A live entry. While it lives the region is suspect at a start, and missed by every member outside the set.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) struct Entry {
     /// Chunks written since the entry was made; the whole region if an earlier opener made it.
     pub(super) written: ChunkBits,
+    /// Chunks written since this epoch was adopted: who is outside the set has missed them, whoever holds them clean.
+    pub(super) since: ChunkBits,
     /// Last write into the region.
     pub(super) last: Seq,
     /// Requests that wait for the entry or execute.
@@ -23,7 +25,7 @@ pub(super) struct Entry {
 impl Entry {
     /// An entry read from disk.
     pub(super) fn found(all: ChunkBits) -> Self {
-        Self { written: all, last: Seq(0), users: 0, commit: 0, used_at: 0 }
+        Self { written: all, since: ChunkBits::NONE, last: Seq(0), users: 0, commit: 0, used_at: 0 }
     }
 }
 
@@ -35,7 +37,8 @@ impl Store {
             if !self.entries.contains_key(&region) {
                 self.meta.set_intent(region, true);
                 let commit = self.meta.want();
-                let entry = Entry { written: ChunkBits::NONE, last: Seq(0), users: 0, commit, used_at: now };
+                let none = ChunkBits::NONE;
+                let entry = Entry { written: none, since: none, last: Seq(0), users: 0, commit, used_at: now };
                 self.entries.insert(region, entry);
             }
             if let Some(entry) = self.entries.get_mut(&region) {
@@ -62,8 +65,9 @@ impl Store {
             let bits = self.geometry().bits_of(region, range);
             let Some(entry) = self.entries.get_mut(&region) else { continue };
             entry.last = entry.last.max(seq);
-            if !bits.minus(entry.written).is_empty() {
-                entry.written = entry.written.or(bits);
+            entry.written = entry.written.or(bits);
+            if !bits.minus(entry.since).is_empty() {
+                entry.since = entry.since.or(bits);
                 self.changed(region);
             }
         }
@@ -74,8 +78,14 @@ impl Store {
         (self.geometry().region_of(first).0..=self.geometry().region_of(last).0).map(RegionNo)
     }
 
-    /// What the entry of `region` proves that outsiders missed: chunks written, but for those this store missed itself.
+    /// What the entry of `region` proves that everybody outside the set of this epoch missed.
     pub(super) fn outsiders_missed(&self, region: RegionNo) -> ChunkBits {
+        self.entries.get(&region).map_or(ChunkBits::NONE, |entry| entry.since)
+    }
+
+    /// What it proves against a member that leaves the set now: chunks written, but for those this store missed itself,
+    /// for which the leaver may be the one that holds them.
+    fn leavers_missed(&self, region: RegionNo) -> ChunkBits {
         let Some(entry) = self.entries.get(&region) else { return ChunkBits::NONE };
         if Mutant::EntryAgainstClean.on() {
             return self.geometry().all_of(region);
@@ -84,16 +94,20 @@ impl Store {
         entry.written.minus(self.meta.ram.unclean(region, me)).minus(self.meta.durable.unclean(region, me))
     }
 
-    /// Turns what every live entry says into marks against `outsiders`; the entries stay.
-    pub(super) fn mark_outsiders(&mut self, outsiders: rmr_proto::MemberSet) {
+    /// The set changes: turns what every live entry says into marks against who was outside and who leaves; the entries
+    /// stay.
+    pub(super) fn settle_entries(&mut self, outside: MemberSet, leaving: MemberSet) {
         let regions: Vec<_> = self.entries.keys().copied().collect();
         for region in regions {
-            self.mark_region(region, outsiders);
+            self.mark_region(region, outside, self.outsiders_missed(region));
+            self.mark_region(region, leaving, self.leavers_missed(region));
+            if let Some(entry) = self.entries.get_mut(&region) {
+                entry.since = ChunkBits::NONE;
+            }
         }
     }
 
-    fn mark_region(&mut self, region: RegionNo, outsiders: rmr_proto::MemberSet) {
-        let missed = self.outsiders_missed(region);
+    fn mark_region(&mut self, region: RegionNo, outsiders: MemberSet, missed: ChunkBits) {
         for member in outsiders.iter() {
             if self.meta.add_missed(region, member, missed) {
                 self.changed(region);
@@ -116,7 +130,7 @@ impl Store {
         let outsiders = self.meta.ram.record.members.minus(self.meta.ram.record.set);
         for region in regions {
             if !Mutant::ClearWithoutMarks.on() {
-                self.mark_region(region, outsiders);
+                self.mark_region(region, outsiders, self.outsiders_missed(region));
             }
             self.entries.remove(&region);
             self.meta.set_intent(region, false);

@@ -136,8 +136,7 @@ impl Store {
     fn start_read(&mut self, request: Request, out: &mut Vec<StoreAction>) {
         let missed = self.unclean_of(&request.io);
         if missed != 0 && !Mutant::ReadMissed.on() {
-            let (first, _) = self.geometry().chunks_of(request.io.range);
-            self.copies.prefer(ChunkNo(first.0 + u64::from(missed.trailing_zeros())));
+            self.prefer_missed(&request.io);
             self.reply(request.from, &request.io, IoStatus::NotClean, None, out);
             return;
         }
@@ -173,6 +172,10 @@ impl Store {
             self.wait(slot, Stage::Copy(chunk));
             return;
         }
+        if !io.proved && self.unclean_of(&io) != 0 && !Mutant::PartialWriteCleans.on() {
+            self.refuse_unclean(slot, out);
+            return;
+        }
         let untracked = Mutant::ZeroesUntracked.on() && matches!(io.op, IoOp::Zero { .. });
         if !entered && !untracked {
             let commit = self.enter(now, io.range);
@@ -197,6 +200,25 @@ impl Store {
             fua: io.op == IoOp::WriteFua,
             unmap: io.op == IoOp::Zero { unmap: true },
         });
+    }
+
+    /// A write to a chunk that this store missed, of which no clean leg is known to have it: not executed, so that it
+    /// counts against nobody.
+    fn refuse_unclean(&mut self, slot: u32, out: &mut Vec<StoreAction>) {
+        let Some(request) = self.requests.take(slot) else { return };
+        if request.entered {
+            self.leave(request.io.range);
+        }
+        self.prefer_missed(&request.io);
+        self.reply(request.from, &request.io, IoStatus::NotClean, None, out);
+        release(Msg::Io(request.io, request.buf), out);
+    }
+
+    /// The first chunk of the request that is missed here is copied next.
+    fn prefer_missed(&mut self, io: &IoRequest) {
+        let missed = self.unclean_of(io);
+        let (first, _) = self.geometry().chunks_of(io.range);
+        self.copies.prefer(ChunkNo(first.0 + u64::from(missed.trailing_zeros())));
     }
 
     fn wait(&mut self, slot: u32, stage: Stage) {

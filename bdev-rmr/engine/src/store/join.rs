@@ -129,7 +129,8 @@ impl Store {
 
     fn answer_join(&self, out: &mut Vec<StoreAction>) {
         let Some(joining) = self.joining.as_ref().filter(|j| j.stage == Stage::Ready) else { return };
-        let msg = Msg::JoinReady { epoch: joining.epoch, attempt: joining.attempt, last: joining.last };
+        let (epoch, attempt, last) = (joining.epoch, joining.attempt, joining.last);
+        let msg = Msg::JoinReady { epoch, attempt, last, stamp: self.stamp() };
         out.push(StoreAction::Send(joining.client, msg));
     }
 
