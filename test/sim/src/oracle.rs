@@ -119,7 +119,8 @@ impl Oracle {
             return;
         }
         state.now.retain(|c| !out(c));
-        state.older.extend(gone.iter().filter(|c| c.state == State::Acked));
+        // A failed one may be what the block held: it too may be back.
+        state.older.extend(&gone);
         for read in self.reads.values_mut() {
             if read.range.first <= block && block < read.range.end() {
                 read.extra.extend(gone.iter().map(|c| (block, c.value)));
@@ -160,6 +161,11 @@ impl Oracle {
                     self.undurable.insert(block);
                 }
                 self.rule_out(block, *value, read.began);
+                let state = &mut self.blocks[block as usize];
+                if state.holders.is_empty() && self.lost_at.iter().any(|at| *at > read.began) {
+                    // Served before power was lost, delivered after.
+                    state.revert();
+                }
             } else if !read.extra.contains(&(block, *value)) {
                 return Err(format!(
                     "read of block {block} returned {value:#x}, allowed are {:x?}",

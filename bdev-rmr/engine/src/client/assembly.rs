@@ -29,7 +29,7 @@ impl Client {
         if matches!(self.phase, Phase::Idle | Phase::Fenced) {
             self.held = false;
             self.takeover = takeover;
-            self.assemble(now, self.promise.generation + 1, now, out);
+            self.assemble(now, self.next_generation(), now, out);
         }
     }
 
@@ -48,6 +48,10 @@ impl Client {
         for member in self.members.iter() {
             self.ask_promise(member, out);
         }
+    }
+
+    pub(super) fn next_generation(&self) -> u64 {
+        self.promise.generation + 1
     }
 
     pub(super) fn ask_promise(&self, member: MemberId, out: &mut Vec<ClientAction>) {
@@ -305,7 +309,7 @@ impl Client {
         }
         let settled = !self.assembly.start.is_empty();
         if settled && now > self.assembly.since + 4 * self.config.leg_timeout_ns {
-            self.assemble(now, self.promise.generation + 1, now, out);
+            self.assemble(now, self.next_generation(), now, out);
             return;
         }
         if now < self.assembly.asked_at + self.config.retry_ns {

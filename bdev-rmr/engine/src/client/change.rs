@@ -87,7 +87,7 @@ impl Client {
             self.set_phase(Phase::Fenced);
             self.fail_all(out);
         } else if over {
-            self.assemble(now, self.promise.generation + 1, now, out);
+            self.assemble(now, self.next_generation(), now, out);
         } else {
             self.propose_change(now, set, Origin::Shrink, out);
         }
@@ -157,7 +157,7 @@ impl Client {
         }
         self.change = None;
         if self.has_expired(set) {
-            self.assemble(now, self.promise.generation + 1, now, out);
+            self.assemble(now, self.next_generation(), now, out);
             return;
         }
         if let Some(Join { member, .. }) = self.join {
@@ -196,7 +196,7 @@ impl Client {
     pub(super) fn on_adopt_refused(&mut self, now: Now, from: MemberId, epoch: Epoch, out: &mut Vec<ClientAction>) {
         match self.phase {
             Phase::Assembling if epoch.promise == self.promise && self.assembly_waits_for(epoch) => {
-                self.assemble(now, self.promise.generation + 1, now, out);
+                self.assemble(now, self.next_generation(), now, out);
             }
             Phase::Changing if self.change.as_ref().is_some_and(|c| c.proposal.epoch == epoch) => {
                 self.lose(now, from, out);

@@ -306,7 +306,12 @@ impl Client {
         let write = op.request.op.is_write();
         let (seq, expired, unclean) = (op.seq, op.stage == Stage::Expired, op.unclean);
         let no_clean_leg = write && op.clean.is_empty();
-        if !unclean.is_empty() && !no_clean_leg && !expired {
+        if !unclean.is_empty() && !no_clean_leg && expired {
+            // Executed on some legs and not on others, and its bytes are gone: only a new generation settles it.
+            self.assemble(now, self.next_generation(), now, out);
+            return;
+        }
+        if !unclean.is_empty() && !no_clean_leg {
             // A clean leg has it: now those may execute it that missed a chunk of it, and stay missed.
             (op.proved, op.unclean) = (true, MemberSet::EMPTY);
             self.send(now, slot, unclean, out);

@@ -4,7 +4,7 @@ use super::meta::CommitNo;
 use super::{Service, Store};
 use crate::mutant::Mutant;
 use crate::{DiskOp, Now, Party, StoreAction};
-use rmr_proto::{BlockRange, BufId, ChunkBits, ChunkNo, Epoch, MemberId, MemberSet, Msg, RegionNo, Seq};
+use rmr_proto::{BlockRange, BufId, ChunkBits, ChunkNo, Continuity, Epoch, MemberId, MemberSet, Msg, RegionNo, Seq};
 use std::collections::BTreeMap;
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -258,6 +258,9 @@ impl Store {
         if !ok {
             self.fail_disk(true);
             return;
+        }
+        if self.continuity != Continuity::Unbroken {
+            return; // A flush failed meanwhile: this one may have succeeded with the data gone.
         }
         let me = self.member();
         let Some(copy) = self.copies.active.get_mut(&id) else { return };

@@ -4,7 +4,7 @@ use super::meta::CommitNo;
 use super::{Service, Store, release};
 use crate::mutant::Mutant;
 use crate::{DiskOp, Now, Party, StoreAction};
-use rmr_proto::{BufId, ChunkNo, IoOp, IoReply, IoRequest, IoStatus, Msg};
+use rmr_proto::{BufId, ChunkNo, Continuity, IoOp, IoReply, IoRequest, IoStatus, Msg};
 
 /// Most chunks that one request may touch: one bit each in the answer.
 const CHUNKS_PER_REQUEST: u64 = 64;
@@ -302,7 +302,9 @@ impl Store {
         if ok && request.io.op.is_write() && Mutant::PartialWriteCleans.on() {
             self.forget_misses(&request.io);
         }
-        let status = if ok { IoStatus::Done } else { IoStatus::DiskError };
+        // A flush that succeeds after one that failed says nothing: what it was to cover may be gone.
+        let void = request.io.op == IoOp::Flush && self.continuity != Continuity::Unbroken;
+        let status = if ok && !void { IoStatus::Done } else { IoStatus::DiskError };
         self.reply(request.from, &request.io, status, buf, out);
         let _ = now;
     }
