@@ -120,6 +120,7 @@ fn one(seed: u64, args: &Args) -> ExitCode {
         };
     }
     let outcome = run_seed(seed, args.trace);
+    println!("{:?}", outcome.options);
     println!("hash {:016x}, {} events", outcome.hash, outcome.stats.events);
     match &outcome.breach {
         Some(breach) => {

@@ -437,7 +437,8 @@ impl Client {
     /// Did the deadline of a write pass that some leg of `set` has not answered? Its bytes are gone, so it cannot be sent
     /// again: only a new generation settles it.
     pub(super) fn has_expired(&self, set: MemberSet) -> bool {
-        let stuck = |op: &Op| op.stage == Stage::Expired && !op.pending.and(set).is_empty();
+        let split = |op: &Op| !op.unclean.and(set).is_empty() && !op.clean.and(set).is_empty();
+        let stuck = |op: &Op| op.stage == Stage::Expired && (!op.pending.and(set).is_empty() || split(op));
         self.requests.slots.iter().flatten().any(stuck)
     }
 
@@ -458,11 +459,16 @@ impl Client {
                     op.pending = MemberSet::EMPTY;
                     self.ready.push_back(slot);
                 }
-                Stage::Sent | Stage::Expired => {
+                Stage::Expired => {
+                    // Every leg of the set has answered, or none that is left has executed it.
+                    let seq = op.seq;
+                    self.horizon.end(seq);
+                    self.free(slot);
+                }
+                Stage::Sent => {
                     op.keep_answers_of(self.set);
                     let targets = self.set.minus(op.answered);
-                    let expired = op.stage == Stage::Expired;
-                    if targets.is_empty() || expired {
+                    if targets.is_empty() {
                         op.pending = targets;
                         self.settle(now, slot, out);
                     } else {

@@ -88,8 +88,9 @@ pub(super) struct Meta {
 }
 
 impl Meta {
-    pub(super) fn new(geometry: Geometry, config: &StoreConfig, view: View, last_commit: CommitNo) -> Self {
-        Self {
+    pub(super) fn new(geometry: Geometry, config: &StoreConfig, read: Read) -> Self {
+        let Read { view, commit: last_commit, replayed } = read;
+        let mut meta = Self {
             layout: Layout::new(&geometry, config.journal_bytes),
             ram: view.clone(),
             durable: view,
@@ -101,6 +102,24 @@ impl Meta {
             started: last_commit,
             done: last_commit,
             failed: false,
+        };
+        meta.keep(&replayed);
+        meta
+    }
+
+    /// What was replayed may not be on its home pages yet: the next record, which takes the place of the one that holds
+    /// it, says it again.
+    fn keep(&mut self, replayed: &[Item]) {
+        for item in replayed {
+            match item {
+                Item::Epoch(_) => self.dirty_record = true,
+                Item::Intent { region, .. } => {
+                    self.dirty_intents.insert(*region);
+                }
+                Item::Misses(misses) => {
+                    self.dirty_misses.insert(misses.region);
+                }
+            }
         }
     }
 
@@ -287,8 +306,21 @@ fn encode_page(view: &View, kind: PageKind, number: u64, commit: CommitNo) -> Ve
     }
 }
 
-/// Reads a metadata area back: home pages, then the journal over them. The number of the last commit comes with it.
-pub fn read_view(geometry: &Geometry, config: &StoreConfig, area: &[u8]) -> Result<(View, u64), crate::OpenError> {
+/// A metadata area, read.
+pub(super) struct Read {
+    pub(super) view: View,
+    pub(super) commit: CommitNo,
+    /// The last journal record.
+    pub(super) replayed: Vec<Item>,
+}
+
+/// What a metadata area says.
+pub fn read_view(geometry: &Geometry, config: &StoreConfig, area: &[u8]) -> Result<View, crate::OpenError> {
+    read(geometry, config, area).map(|read| read.view)
+}
+
+/// Reads a metadata area back: home pages, then the journal over them.
+pub(super) fn read(geometry: &Geometry, config: &StoreConfig, area: &[u8]) -> Result<Read, crate::OpenError> {
     let layout = Layout::new(geometry, config.journal_bytes);
     if (area.len() as u64) < layout.bytes() {
         return Err(crate::OpenError::Area { got: area.len() as u64, need: layout.bytes() });
@@ -329,7 +361,7 @@ pub fn read_view(geometry: &Geometry, config: &StoreConfig, area: &[u8]) -> Resu
     for item in &items {
         view.apply(item);
     }
-    Ok((view, journal.commit))
+    Ok(Read { view, commit: journal.commit, replayed: items })
 }
 
 /// The metadata area of a new store: both copies of everything, commit 1.

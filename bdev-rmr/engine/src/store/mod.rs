@@ -84,9 +84,9 @@ impl Store {
             return Err(OpenError::Area { got: area.len() as u64, need });
         }
         let superblock = Superblock::decode_either(area, &area[rmr_proto::disk::PAGE..])?;
-        let (view, commit) = read_view(&superblock.geometry, &config, area)?;
-        let record = view.record;
-        let entries = view.intents.iter().map(|r| (*r, intent::Entry::found(superblock.geometry.all_of(*r)))).collect();
+        let read = meta::read(&superblock.geometry, &config, area)?;
+        let record = read.view.record;
+        let entries = read.view.intents.iter().map(|r| (*r, intent::Entry::found(superblock.geometry.all_of(*r)))).collect();
         let continuity = match record.boot {
             b if b == boot => Continuity::SameBoot,
             _ => Continuity::Broken,
@@ -101,7 +101,7 @@ impl Store {
             promised_here: serve,
             client: None,
             lease_until: 0,
-            meta: Meta::new(superblock.geometry, &config, view, commit),
+            meta: Meta::new(superblock.geometry, &config, read),
             fence: None,
             entries,
             answered: Seq(0),
