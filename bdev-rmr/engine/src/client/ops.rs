@@ -210,6 +210,26 @@ impl Client {
         }
     }
 
+    /// A flush on behalf of a write that waits for it.
+    fn send_flush(&mut self, slot: u32, targets: MemberSet, out: &mut Vec<ClientAction>) {
+        let Some(op) = &mut self.requests.slots[slot as usize] else { return };
+        op.pending = op.pending.or(targets);
+        for member in targets.iter() {
+            let leg = &mut self.legs[member.index()];
+            leg.number += 1;
+            let io = IoRequest {
+                epoch: self.epoch,
+                tag: Tag { slot, sending: op.sending },
+                number: leg.number,
+                op: IoOp::Flush,
+                answered: self.horizon.answered(),
+                flushed: self.flushed,
+                ..IoRequest::default()
+            };
+            out.push(ClientAction::Send(member, Msg::Io(io, None)));
+        }
+    }
+
     pub(super) fn on_reply(
         &mut self,
         now: Now,
@@ -312,9 +332,12 @@ impl Client {
             return;
         }
         if !unclean.is_empty() && !no_clean_leg {
-            // A clean leg has it: now those may execute it that missed a chunk of it, and stay missed.
+            // Clean legs have it: now those may execute it that missed a chunk of it, and stay missed. The clean ones
+            // flush: were they to leave, a later FLUSH of the others could not vouch for it.
             (op.proved, op.unclean) = (true, MemberSet::EMPTY);
+            let clean = op.clean;
             self.send(now, slot, unclean, out);
+            self.send_flush(slot, clean, out);
             return;
         }
         if write {
