@@ -81,6 +81,16 @@ pub enum Mutant {
     ShrinkWithoutMarks,
     /// Ignores misses in reads (H1).
     ReadMissed,
+    /// A store calls a copied chunk clean before its peers know.
+    ClearUntold,
+    /// Home pages are not written again after a replay (rule D).
+    ForgetReplay,
+    /// A write is executed on chunks that its leg missed although no clean leg has it.
+    ExecuteUnproved,
+    /// A write that only some legs hold clean is not flushed there.
+    NoFlushOfProved,
+    /// What a member that leaves has not seen counts, what who was outside has not seen does not.
+    OnlyLeaversMarked,
 }
 
 #[cfg(feature = "mutants")]
@@ -154,5 +164,10 @@ impl Mutant {
         Self::FreshIsClean,
         Self::ShrinkWithoutMarks,
         Self::ReadMissed,
+        Self::ClearUntold,
+        Self::ForgetReplay,
+        Self::ExecuteUnproved,
+        Self::NoFlushOfProved,
+        Self::OnlyLeaversMarked,
     ];
 }

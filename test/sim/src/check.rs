@@ -135,6 +135,10 @@ impl World {
                         s.live_entries(),
                         s.is_fencing()
                     );
+                    let own = |m: &&rmr_proto::RegionMisses| !s.view().unclean(m.region, s.member()).is_empty();
+                    for misses in s.view().misses.values().filter(own).take(3) {
+                        text += &format!("\n     {misses:?}");
+                    }
                 }
                 None => text += "\n  down",
             }

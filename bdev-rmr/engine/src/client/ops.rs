@@ -337,7 +337,9 @@ impl Client {
             (op.proved, op.unclean) = (true, MemberSet::EMPTY);
             let clean = op.clean;
             self.send(now, slot, unclean, out);
-            self.send_flush(slot, clean, out);
+            if !Mutant::NoFlushOfProved.on() {
+                self.send_flush(slot, clean, out);
+            }
             return;
         }
         if write {

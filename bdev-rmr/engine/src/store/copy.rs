@@ -17,6 +17,9 @@ enum Step {
     Writing,
     /// The disk makes it durable.
     Flushing,
+    /// Members of the set that have not yet said, durably, that this store holds the chunk. It calls itself clean last:
+    /// else a peer that missed the news would, once this store has left, count the only good copy as stale.
+    Telling(MemberSet),
     /// The clear becomes durable.
     Clearing(CommitNo),
 }
@@ -47,9 +50,8 @@ pub(super) struct Copies {
     started_at: Now,
     not_before: Now,
     sources: Vec<Option<SourceRead>>,
-    /// Chunks cleared here, and the members of the set that have not said they know.
-    untold: BTreeMap<RegionNo, (ChunkBits, MemberSet)>,
-    told_at: Now,
+    /// Peers to be told that their news is durable here, with the commit that makes it so.
+    acks: Vec<(MemberId, Epoch, RegionNo, ChunkBits, CommitNo)>,
 }
 
 impl Copies {
@@ -68,15 +70,9 @@ impl Copies {
         self.active.clear();
     }
 
-    pub(super) fn new_epoch(&mut self, set: MemberSet, same_generation: bool) {
+    pub(super) fn new_epoch(&mut self) {
         self.active.clear();
-        if !same_generation {
-            self.untold.clear();
-        }
-        self.untold.retain(|_, (_, members)| {
-            *members = members.and(set);
-            !members.is_empty()
-        });
+        self.acks.clear();
     }
 }
 
@@ -85,7 +81,6 @@ impl Store {
         if self.service != Service::Serving || self.fence.is_some() {
             return;
         }
-        self.tell_cleared(now, out);
         let ids: Vec<u64> = self.copies.active.keys().copied().collect();
         for id in ids {
             self.step_copy(now, id, out);
@@ -139,6 +134,7 @@ impl Store {
             Step::Horizon(last) if last <= self.answered || Mutant::NoHorizon.on() => self.ask_source(now, id, out),
             Step::Horizon(_) if late => self.end_copy(now, id, false, out),
             Step::Reading(_) if late => self.ask_source(now, id, out),
+            Step::Telling(left) if late => self.tell(now, id, left, out),
             _ => {}
         }
     }
@@ -262,6 +258,55 @@ impl Store {
         if self.continuity != Continuity::Unbroken {
             return; // A flush failed meanwhile: this one may have succeeded with the data gone.
         }
+        let peers = self.meta.ram.record.set.without(self.member());
+        self.tell(0, id, peers, out);
+    }
+
+    /// Tells peers that the chunk is durable here; when nobody is left to be told, clears it.
+    fn tell(&mut self, now: Now, id: u64, left: MemberSet, out: &mut Vec<StoreAction>) {
+        let epoch = self.meta.ram.record.adopted;
+        let Some(copy) = self.copies.active.get_mut(&id) else { return };
+        if left.is_empty() || Mutant::ClearUntold.on() {
+            self.clear(id, out);
+            return;
+        }
+        copy.step = Step::Telling(left);
+        copy.since = copy.since.max(now);
+        let region = self.superblock.geometry.region_of(copy.chunk);
+        let chunks = ChunkBits::bit(self.superblock.geometry.index_in_region(copy.chunk));
+        for member in left.iter() {
+            out.push(StoreAction::Send(Party::Member(member), Msg::Cleared { epoch, region, chunks }));
+        }
+    }
+
+    pub(super) fn on_cleared_ack(
+        &mut self,
+        peer: MemberId,
+        epoch: Epoch,
+        region: RegionNo,
+        chunks: ChunkBits,
+        out: &mut Vec<StoreAction>,
+    ) {
+        if self.accepts(epoch).is_err() {
+            return;
+        }
+        let geometry = self.superblock.geometry;
+        let told = |copy: &Copy| {
+            geometry.region_of(copy.chunk) == region && chunks.has(geometry.index_in_region(copy.chunk))
+        };
+        let found = self.copies.active.iter().find_map(|(id, copy)| match copy.step {
+            Step::Telling(left) if told(copy) => Some((*id, left.without(peer))),
+            _ => None,
+        });
+        let Some((id, left)) = found else { return };
+        if left.is_empty() {
+            self.clear(id, out);
+        } else if let Some(copy) = self.copies.active.get_mut(&id) {
+            copy.step = Step::Telling(left);
+        }
+    }
+
+    fn clear(&mut self, id: u64, out: &mut Vec<StoreAction>) {
         let me = self.member();
         let Some(copy) = self.copies.active.get_mut(&id) else { return };
         let chunk = copy.chunk;
@@ -276,6 +321,7 @@ impl Store {
     }
 
     pub(super) fn copies_committed(&mut self, now: Now, out: &mut Vec<StoreAction>) {
+        self.send_acks(out);
         let meta = &self.meta;
         let done = |copy: &Copy| matches!(copy.step, Step::Clearing(commit) if meta.done(commit));
         let ids: Vec<u64> = self.copies.active.iter().filter(|(_, c)| done(c)).map(|(id, _)| *id).collect();
@@ -284,36 +330,15 @@ impl Store {
         }
     }
 
-    /// Ends a copy: the lock falls, the waiters go on; a clean chunk is told to the peers.
+    /// Ends a copy: the lock falls, the waiters go on.
     fn end_copy(&mut self, now: Now, id: u64, clean: bool, out: &mut Vec<StoreAction>) {
         let Some(copy) = self.copies.active.remove(&id) else { return };
         if clean {
-            let (region, index) = (self.geometry().region_of(copy.chunk), self.geometry().index_in_region(copy.chunk));
-            let peers = self.meta.ram.record.set.without(self.member());
-            let untold = self.copies.untold.entry(region).or_insert((ChunkBits::NONE, MemberSet::EMPTY));
-            *untold = (untold.0.or(ChunkBits::bit(index)), peers);
-            self.copies.told_at = 0;
+            self.changed(self.geometry().region_of(copy.chunk));
         } else {
             self.copies.not_before = now + self.config.peer_timeout_ns;
         }
         self.wake_copy(now, copy.chunk, out);
-        if clean {
-            self.tell_cleared(now, out);
-        }
-    }
-
-    fn tell_cleared(&mut self, now: Now, out: &mut Vec<StoreAction>) {
-        if self.copies.told_at != 0 && now < self.copies.told_at + self.config.peer_timeout_ns {
-            return;
-        }
-        self.copies.told_at = now.max(1);
-        let epoch = self.meta.ram.record.adopted;
-        for (region, (chunks, members)) in self.copies.untold.iter().take(16) {
-            for member in members.iter() {
-                let msg = Msg::Cleared { epoch, region: *region, chunks: *chunks };
-                out.push(StoreAction::Send(Party::Member(member), msg));
-            }
-        }
     }
 
     pub(super) fn on_cleared(
@@ -333,16 +358,24 @@ impl Store {
             *missed = missed.minus(chunks);
             self.changed(region);
         }
-        out.push(StoreAction::Send(Party::Member(peer), Msg::ClearedAck { epoch, region, chunks }));
+        let commit = self.meta.want();
+        if self.meta.done(commit) {
+            out.push(StoreAction::Send(Party::Member(peer), Msg::ClearedAck { epoch, region, chunks }));
+        } else {
+            self.copies.acks.push((peer, epoch, region, chunks, commit));
+        }
     }
 
-    pub(super) fn on_cleared_ack(&mut self, peer: MemberId, region: RegionNo, chunks: ChunkBits) {
-        let Some((untold, members)) = self.copies.untold.get_mut(&region) else { return };
-        if *untold == chunks {
-            *members = members.without(peer);
-            if members.is_empty() {
-                self.copies.untold.remove(&region);
+    /// News that have become durable are acknowledged.
+    fn send_acks(&mut self, out: &mut Vec<StoreAction>) {
+        let meta = &self.meta;
+        self.copies.acks.retain(|(peer, epoch, region, chunks, commit)| {
+            let done = meta.done(*commit);
+            if done {
+                let msg = Msg::ClearedAck { epoch: *epoch, region: *region, chunks: *chunks };
+                out.push(StoreAction::Send(Party::Member(*peer), msg));
             }
-        }
+            !done
+        });
     }
 }

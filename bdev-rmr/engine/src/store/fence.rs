@@ -261,7 +261,7 @@ impl Store {
             (self.answered, self.flushed) = (Seq(0), Seq(0));
         }
         self.requests.new_epoch();
-        self.copies.new_epoch(proposal.set, same_generation);
+        self.copies.new_epoch();
         self.joining = None;
         let record = &mut self.meta.ram.record;
         record.adopted = proposal.epoch;

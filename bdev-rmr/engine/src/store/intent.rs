@@ -99,7 +99,9 @@ impl Store {
     pub(super) fn settle_entries(&mut self, outside: MemberSet, leaving: MemberSet) {
         let regions: Vec<_> = self.entries.keys().copied().collect();
         for region in regions {
-            self.mark_region(region, outside, self.outsiders_missed(region));
+            if !Mutant::OnlyLeaversMarked.on() {
+                self.mark_region(region, outside, self.outsiders_missed(region));
+            }
             self.mark_region(region, leaving, self.leavers_missed(region));
             if let Some(entry) = self.entries.get_mut(&region) {
                 entry.since = ChunkBits::NONE;

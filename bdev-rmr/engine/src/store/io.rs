@@ -172,7 +172,8 @@ impl Store {
             self.wait(slot, Stage::Copy(chunk));
             return;
         }
-        if !io.proved && self.unclean_of(&io) != 0 && !Mutant::PartialWriteCleans.on() {
+        let executes = Mutant::PartialWriteCleans.on() || Mutant::ExecuteUnproved.on();
+        if !io.proved && self.unclean_of(&io) != 0 && !executes {
             self.refuse_unclean(slot, out);
             return;
         }

@@ -103,7 +103,9 @@ impl Meta {
             done: last_commit,
             failed: false,
         };
-        meta.keep(&replayed);
+        if !Mutant::ForgetReplay.on() {
+            meta.keep(&replayed);
+        }
         meta
     }
 

@@ -165,7 +165,9 @@ impl Store {
             (Party::Member(peer), Msg::Cleared { epoch, region, chunks }) => {
                 self.on_cleared(peer, epoch, region, chunks, out);
             }
-            (Party::Member(peer), Msg::ClearedAck { region, chunks, .. }) => self.on_cleared_ack(peer, region, chunks),
+            (Party::Member(peer), Msg::ClearedAck { epoch, region, chunks }) => {
+                self.on_cleared_ack(peer, epoch, region, chunks, out);
+            }
             (_, other) => release(other, out),
         }
         self.meta.pump(out);
