@@ -2,7 +2,7 @@
 
 use crate::world::World;
 use rmr_engine::client::{Client, Phase};
-use rmr_engine::store::{Service, Store};
+use rmr_engine::store::{Service, Store, View};
 use rmr_proto::{BlockRange, ChunkNo, Epoch, MemberId, MemberSet};
 
 impl World {
@@ -49,6 +49,32 @@ impl World {
         }
         if let Some(what) = wrong {
             self.fail(what);
+        }
+    }
+
+    /// No chunk is missed by everybody: somebody, up or down, holds it, or may.
+    pub(crate) fn check_held(&mut self) {
+        let views: Vec<_> = (0..self.nodes.len()).filter_map(|node| self.durable_view(node)).collect();
+        if views.len() < self.nodes.len() {
+            return;
+        }
+        for region in (0..self.geometry.regions()).map(rmr_proto::RegionNo) {
+            let all = self.geometry.all_of(region);
+            let missed = |(index, view): (usize, &View)| view.missed(region, MemberId::at(index));
+            let lost = views.iter().enumerate().map(missed).fold(all, rmr_proto::ChunkBits::and);
+            if !lost.is_empty() {
+                self.fail(format!("chunks {lost:?} of {region:?} are missed by every member"));
+            }
+        }
+    }
+
+    fn durable_view(&self, node: usize) -> Option<View> {
+        match &self.nodes[node].store {
+            Some(store) => Some(store.durable().clone()),
+            None => {
+                let config = rmr_engine::StoreConfig { journal_bytes: 64 << 10, ..Default::default() };
+                rmr_engine::store::read_view(&self.geometry, &config, &self.nodes[node].disk.meta).ok()
+            }
         }
     }
 

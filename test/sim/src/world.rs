@@ -125,7 +125,7 @@ pub struct World {
     next_value: u64,
     next_user: u64,
     hash: u64,
-    /// Print every event.
+    /// Print every event, and check more often.
     pub trace: bool,
     filters: Vec<Filter>,
     held: Vec<(usize, usize, Box<Msg>, Option<Blocks>)>,
@@ -319,6 +319,10 @@ impl World {
             }
             Ev::Check => {
                 self.compare_legs();
+                let now_and_then = self.rng.u8(0..16) == 0;
+                if self.trace || now_and_then {
+                    self.check_held();
+                }
                 if !self.calm {
                     self.at(self.now + 5 * MS, Ev::Check);
                 }

@@ -64,15 +64,15 @@ impl Op {
         self.proved = false;
     }
 
-    /// After a change of set: answers of legs that are still in it count, but those of legs that missed a chunk only
-    /// while a clean leg that has the write is there.
+    /// After a change of set: answers of legs that are still in it count, but not those of legs that missed a chunk of
+    /// the write: executing it again in the new epoch, they learn that who has left missed it.
     fn keep_answers_of(&mut self, set: MemberSet) {
         self.clean = self.clean.and(set);
         self.answered = self.answered.and(set);
         self.unclean = MemberSet::EMPTY;
         self.proved = false;
-        if self.request.op.is_write() && self.clean.is_empty() {
-            self.answered = MemberSet::EMPTY;
+        if self.request.op.is_write() && !Mutant::KeepProvedAnswers.on() {
+            self.answered = self.answered.and(self.clean);
         }
     }
 }

@@ -50,11 +50,19 @@ pub(super) struct Copies {
     started_at: Now,
     not_before: Now,
     sources: Vec<Option<SourceRead>>,
+    /// Chunks that this store has called clean, ever.
+    clears: u64,
     /// Peers to be told that their news is durable here, with the commit that makes it so.
     acks: Vec<(MemberId, Epoch, RegionNo, ChunkBits, CommitNo)>,
 }
 
 impl Copies {
+    /// Chunks called clean so far; `None` while one of them is not durable.
+    pub(super) fn clears(&self) -> Option<u64> {
+        let clearing = self.active.values().any(|copy| matches!(copy.step, Step::Clearing(_)));
+        (!clearing).then_some(self.clears)
+    }
+
     /// Is `chunk` being copied?
     pub(super) fn locks(&self, chunk: ChunkNo) -> bool {
         self.active.values().any(|copy| copy.chunk == chunk)
@@ -316,6 +324,7 @@ impl Store {
         misses.missed[me.index()] = misses.missed[me.index()].minus(bit);
         misses.suspect = misses.suspect.minus(bit);
         copy.step = Step::Clearing(self.meta.want());
+        self.copies.clears += 1;
         self.changed(region);
         self.meta.pump(out);
     }

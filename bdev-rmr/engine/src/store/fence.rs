@@ -237,6 +237,10 @@ impl Store {
             Origin::Create { .. } => record.adopted == Epoch::default(),
             Origin::Assembly => record.adopted.promise < record.promise,
             Origin::Join { member } if member == me => self.join_ready(proposal.base),
+            Origin::Join { member } if !Mutant::StaleLastWord.on() => {
+                let said = self.copies.clears().map(|clears| (member, clears));
+                self.service == Service::Serving && said.is_some() && self.last_word == said
+            }
             Origin::Shrink | Origin::Join { .. } => self.service == Service::Serving,
         }
     }

@@ -167,6 +167,11 @@ impl Store {
         if self.accepts(epoch).is_err() || self.meta.ram.record.set.has(joiner) {
             return;
         }
+        if attempt & 1 == 1 {
+            // The last word before the joiner is let in: what is called clean after it would not reach the joiner.
+            let Some(clears) = self.copies.clears() else { return };
+            self.last_word = Some((joiner, clears));
+        }
         let known = self.meta.ram.misses.keys().chain(self.entries.keys()).chain(self.changes.keys());
         let mut regions: Vec<RegionNo> = known.copied().filter(|r| *r >= cursor).collect();
         regions.sort_unstable();

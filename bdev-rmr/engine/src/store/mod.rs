@@ -67,6 +67,8 @@ pub struct Store {
     requests: io::Requests,
     copies: copy::Copies,
     joining: Option<join::Joining>,
+    /// Whom the last word was given to, and how many chunks had been called clean by then.
+    last_word: Option<(MemberId, u64)>,
     changes: BTreeMap<RegionNo, u64>,
     change: u64,
     /// Writes, copies' writes and flushes that the disk has.
@@ -109,6 +111,7 @@ impl Store {
             requests: io::Requests::default(),
             copies: copy::Copies::default(),
             joining: None,
+            last_word: None,
             changes: BTreeMap::new(),
             change: 0,
             on_disk: 0,
