@@ -95,6 +95,8 @@ pub enum Mutant {
     KeepProvedAnswers,
     /// A joiner is let in although a donor called chunks clean after its last word.
     StaleLastWord,
+    /// A joiner's suspect chunks count as clean where nobody in the set is.
+    UnsuspectAtJoin,
 }
 
 #[cfg(feature = "mutants")]
@@ -175,5 +177,6 @@ impl Mutant {
         Self::OnlyLeaversMarked,
         Self::KeepProvedAnswers,
         Self::StaleLastWord,
+        Self::UnsuspectAtJoin,
     ];
 }

@@ -272,6 +272,8 @@ pub enum Msg {
         dirty_chunks: u64,
         /// As in [`IoReply`].
         pressure: bool,
+        /// Some chunk is suspect here and clean nowhere in the set.
+        stuck: bool,
         /// As in [`IoReply`].
         counter: u64,
     },

@@ -182,20 +182,9 @@ fn body_of(msg: &Msg) -> Out {
             };
             Out::new(13, &fixed)
         }
-        Msg::BeatReply {
-            epoch,
-            serving,
-            dirty_chunks,
-            pressure,
-            counter,
-        } => {
-            let small = u32::from(*pressure).into();
-            let fixed = RawControl {
-                a: (*dirty_chunks).into(),
-                b: (*counter).into(),
-                small,
-                ..control(*epoch)
-            };
+        Msg::BeatReply { epoch, serving, dirty_chunks, pressure, stuck, counter } => {
+            let small = (u32::from(*pressure) | u32::from(*stuck) << 1).into();
+            let fixed = RawControl { a: (*dirty_chunks).into(), b: (*counter).into(), small, ..control(*epoch) };
             Out::new(14, &fixed).flag(*serving)
         }
         Msg::MapPull {
@@ -547,14 +536,8 @@ fn control_of(
             }
         }
         14 => {
-            let pressure = raw.small.get() != 0;
-            Msg::BeatReply {
-                epoch,
-                serving: flag,
-                dirty_chunks: a,
-                pressure,
-                counter: b,
-            }
+            let (pressure, stuck) = (raw.small.get() & 1 != 0, raw.small.get() & 2 != 0);
+            Msg::BeatReply { epoch, serving: flag, dirty_chunks: a, pressure, stuck, counter: b }
         }
         15 => {
             let stamp = Stamp {

@@ -204,9 +204,9 @@ impl Client {
         let mut verdict = RegionMisses { region, ..RegionMisses::default() };
         let start = self.assembly.start;
         let all = entries.iter().fold(ChunkBits::NONE, |bits, entry| bits.or(entry.written));
-        verdict.suspect = all;
         for index in all.iter() {
             let Some(source) = self.source(region, index) else { continue };
+            verdict.suspect = verdict.suspect.or(ChunkBits::bit(index));
             if Mutant::NoVerdict.on() {
                 continue;
             }
@@ -243,7 +243,11 @@ impl Client {
             (own.suspect.has(index), continuity, member.index())
         };
         let holds = |m: &MemberId| !self.own_misses(*m, region).missed[m.index()].has(index);
-        self.assembly.start.iter().filter(holds).min_by_key(rank)
+        let source = self.assembly.start.iter().filter(holds).min_by_key(rank)?;
+        // Suspect marks outlive a join, so whoever settled the chunk may be outside: only when all are here is a suspect
+        // copy as good as any.
+        let suspect = self.own_misses(source, region).suspect.has(index);
+        (!suspect || self.assembly.start == self.members).then_some(source)
     }
 
     fn propose(&mut self, now: Now, origin: Origin, verdicts: Vec<RegionMisses>, out: &mut Vec<ClientAction>) {

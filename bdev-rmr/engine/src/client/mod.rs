@@ -163,6 +163,8 @@ pub struct Client {
     flushed: Seq,
     own_flush: bool,
     flushed_at: Now,
+    /// When a generation was last started to settle suspect chunks.
+    unstuck_at: Now,
     turn: usize,
     sending: u32,
     last_tick: Now,
@@ -198,6 +200,7 @@ impl Client {
             flushed: Seq(0),
             own_flush: false,
             flushed_at: 0,
+            unstuck_at: 0,
             turn: 0,
             sending: 0,
             last_tick: 0,
@@ -237,7 +240,7 @@ impl Client {
         self.legs[from.index()].heard_at = now;
         match msg {
             Msg::IoReply(reply, buf) => self.on_reply(now, from, reply, buf, out),
-            Msg::BeatReply { epoch, serving, dirty_chunks, pressure, counter } => {
+            Msg::BeatReply { epoch, serving, dirty_chunks, pressure, stuck, counter } => {
                 let leg = &mut self.legs[from.index()];
                 if epoch != self.epoch || self.phase != Phase::Active || !self.set.has(from) {
                     return;
@@ -247,6 +250,8 @@ impl Client {
                 leg.rejoin_pause -= leg.rejoin_pause / 8;
                 if !serving {
                     self.lose(now, from, out);
+                } else if stuck {
+                    self.unstick(now, out);
                 }
             }
             Msg::Promised(report) => self.on_promised(now, from, *report, out),
@@ -280,6 +285,15 @@ impl Client {
                     self.flush_for_legs(now, out);
                 }
             }
+        }
+    }
+
+    /// A chunk is suspect somewhere and clean nowhere. If all members are here, a new generation settles it.
+    fn unstick(&mut self, now: Now, out: &mut Vec<ClientAction>) {
+        let pause = 4 * self.config.leg_timeout_ns;
+        if self.set == self.members && now >= self.unstuck_at + pause {
+            self.unstuck_at = now;
+            self.assemble(now, self.next_generation(), now, out);
         }
     }
 

@@ -50,6 +50,8 @@ pub(super) struct Copies {
     started_at: Now,
     not_before: Now,
     sources: Vec<Option<SourceRead>>,
+    /// No member of the set had some suspect chunk clean.
+    stuck: bool,
     /// Chunks that this store has called clean, ever.
     clears: u64,
     /// Peers to be told that their news is durable here, with the commit that makes it so.
@@ -81,6 +83,12 @@ impl Copies {
     pub(super) fn new_epoch(&mut self) {
         self.active.clear();
         self.acks.clear();
+        self.stuck = false;
+    }
+
+    /// Is a chunk suspect here and clean nowhere in the set?
+    pub(super) fn is_stuck(&self) -> bool {
+        self.stuck
     }
 }
 
@@ -158,6 +166,8 @@ impl Store {
         let left = record.set.without(me).minus(copy.tried);
         let clean = |m: &MemberId| !self.meta.ram.missed(region, *m).has(index);
         let Some(peer) = left.iter().find(clean).or_else(|| left.iter().next()) else {
+            let suspect = self.meta.ram.misses.get(&region).is_some_and(|m| m.suspect.has(index));
+            self.copies.stuck |= suspect;
             self.end_copy(now, id, false, out);
             return;
         };

@@ -4,6 +4,8 @@ use super::meta::CommitNo;
 use super::{OutCause, Service, Store};
 use crate::mutant::Mutant;
 use crate::{DiskOp, Now, Party, StoreAction};
+use std::collections::BTreeMap;
+
 use rmr_proto::{
     ChunkBits, Continuity, Epoch, MemberSet, Msg, Origin, Promise, Proposal, RegionMisses, RegionNo, Report, Seq,
     SuspectRegion,
@@ -171,17 +173,22 @@ impl Store {
     }
 
     fn report(&self) -> Report {
-        let suspects = self.entries.iter().map(|(region, e)| SuspectRegion {
-            region: *region,
-            written: e.written,
-            proved: e.since,
-        });
+        let mut suspects: BTreeMap<RegionNo, SuspectRegion> = BTreeMap::new();
+        for (region, entry) in &self.entries {
+            let (written, proved) = (entry.written, entry.since);
+            suspects.insert(*region, SuspectRegion { region: *region, written, proved });
+        }
+        for (region, misses) in self.meta.ram.misses.iter().filter(|(_, m)| !m.suspect.is_empty()) {
+            let none = SuspectRegion { region: *region, ..SuspectRegion::default() };
+            let entry = suspects.entry(*region).or_insert(none);
+            entry.written = entry.written.or(misses.suspect);
+        }
         Report {
             promise: self.meta.ram.record.promise,
             record: self.meta.ram.record,
             incarnation: self.superblock.incarnation,
             continuity: self.continuity,
-            suspects: suspects.collect(),
+            suspects: suspects.into_values().collect(),
         }
     }
 
@@ -321,23 +328,16 @@ impl Store {
         }
     }
 
-    /// The joiner: its own entries become suspect marks, but where nobody in the set is clean; then they go.
+    /// The joiner: its own entries become suspect marks; then they go. They stay suspect even where nobody in the set is
+    /// clean: who is may be outside.
     fn apply_own_join(&mut self) {
         let regions: Vec<(RegionNo, ChunkBits)> = self.entries.iter().map(|(r, e)| (*r, e.written)).collect();
         for (region, written) in regions {
             let nobody_clean = self.missed_by_all_donors(region);
-            let suspect = written.minus(nobody_clean);
+            let suspect = if Mutant::UnsuspectAtJoin.on() { written.minus(nobody_clean) } else { written };
             if !suspect.is_empty() && !Mutant::JoinerDropsEntries.on() {
                 let misses = self.meta.misses_mut(region);
                 misses.suspect = misses.suspect.or(suspect);
-            }
-        }
-        let marked: Vec<RegionNo> = self.meta.ram.misses.keys().copied().collect();
-        for region in marked {
-            let nobody_clean = self.missed_by_all_donors(region);
-            if !self.meta.ram.misses[&region].suspect.and(nobody_clean).is_empty() {
-                let misses = self.meta.misses_mut(region);
-                misses.suspect = misses.suspect.minus(nobody_clean);
             }
         }
         self.drop_entries();

@@ -196,8 +196,8 @@ impl Store {
         let mut misses = self.meta.ram.misses.get(&region).copied().unwrap_or_default();
         misses.region = region;
         let me = self.member();
-        misses.missed[me.index()] =
-            self.meta.ram.unclean(region, me).or(self.meta.durable.unclean(region, me));
+        // Not what is suspect here: that is this store's own affair, and may be the only copy there is.
+        misses.missed[me.index()] = self.meta.ram.missed(region, me).or(self.meta.durable.missed(region, me));
         misses.suspect = ChunkBits::NONE;
         let record = &self.meta.ram.record;
         let entry = self.outsiders_missed(region);

@@ -242,7 +242,9 @@ impl Store {
         }
         let (dirty_chunks, pressure) = (self.dirty_chunks(), self.pressure());
         let counter = self.meta.durable.record.counter;
-        out.push(StoreAction::Send(from, Msg::BeatReply { epoch, serving, dirty_chunks, pressure, counter }));
+        let stuck = self.copies.is_stuck();
+        let reply = Msg::BeatReply { epoch, serving, dirty_chunks, pressure, stuck, counter };
+        out.push(StoreAction::Send(from, reply));
     }
 
     /// Horizons of the current epoch; they never go back.
