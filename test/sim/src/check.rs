@@ -120,6 +120,10 @@ impl World {
         }
     }
 
+    pub(crate) fn is_fenced(&self, host: usize) -> bool {
+        self.hosts[host].client.as_ref().is_some_and(|client| client.phase() == Phase::Fenced)
+    }
+
     /// Is everything well: a client active with every member, nothing missed anywhere?
     pub(crate) fn is_whole(&self) -> bool {
         let clients = self.hosts.iter().filter_map(|host| host.client.as_ref());

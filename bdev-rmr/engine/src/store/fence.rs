@@ -245,8 +245,8 @@ impl Store {
             Origin::Assembly => record.adopted.promise < record.promise,
             Origin::Join { member } if member == me => self.join_ready(proposal.base),
             Origin::Join { member } if !Mutant::StaleLastWord.on() => {
-                let said = self.copies.clears().map(|clears| (member, clears));
-                self.service == Service::Serving && said.is_some() && self.last_word == said
+                let holds = |(to, _, then)| to == member && self.copies.clears() == Some(then);
+                self.service == Service::Serving && self.last_word.is_some_and(holds)
             }
             Origin::Shrink | Origin::Join { .. } => self.service == Service::Serving,
         }
@@ -271,6 +271,7 @@ impl Store {
         if !same_generation {
             (self.answered, self.flushed) = (Seq(0), Seq(0));
         }
+        self.last_word = None;
         self.requests.new_epoch();
         self.copies.new_epoch();
         self.joining = None;

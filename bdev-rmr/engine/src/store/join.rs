@@ -170,7 +170,10 @@ impl Store {
         if attempt & 1 == 1 {
             // The last word before the joiner is let in: what is called clean after it would not reach the joiner.
             let Some(clears) = self.copies.clears() else { return };
-            self.last_word = Some((joiner, clears));
+            // The first counts: the joiner may have taken that one, and not what it asked for again.
+            if self.last_word.is_none_or(|(to, asked, _)| (to, asked) != (joiner, attempt)) {
+                self.last_word = Some((joiner, attempt, clears));
+            }
         }
         let known = self.meta.ram.misses.keys().chain(self.entries.keys()).chain(self.changes.keys());
         let mut regions: Vec<RegionNo> = known.copied().filter(|r| *r >= cursor).collect();

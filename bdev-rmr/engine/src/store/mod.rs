@@ -67,8 +67,8 @@ pub struct Store {
     requests: io::Requests,
     copies: copy::Copies,
     joining: Option<join::Joining>,
-    /// Whom the last word was given to, and how many chunks had been called clean by then.
-    last_word: Option<(MemberId, u64)>,
+    /// Whom the last word was given to, in which attempt, and how many chunks had been called clean by then.
+    last_word: Option<(MemberId, u64, u64)>,
     changes: BTreeMap<RegionNo, u64>,
     change: u64,
     /// Writes, copies' writes and flushes that the disk has.
