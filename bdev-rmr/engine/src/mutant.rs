@@ -73,8 +73,6 @@ pub enum Mutant {
     NoChunkLock,
     /// A partly written chunk counts as clean (H31).
     PartialWriteCleans,
-    /// Falls back to an older metadata copy although both were durable (finding 12, H16).
-    OldestCopy,
     /// A new pool calls every store clean (rule N).
     FreshIsClean,
     /// Adopting a smaller set leaves the bitmaps where they are, in RAM (finding 1a).
@@ -166,7 +164,6 @@ impl Mutant {
         Self::NoFreeze,
         Self::NoChunkLock,
         Self::PartialWriteCleans,
-        Self::OldestCopy,
         Self::FreshIsClean,
         Self::ShrinkWithoutMarks,
         Self::ReadMissed,

@@ -25,6 +25,9 @@ struct Args {
     /// Look for the smallest options under which the seed still fails.
     #[arg(long)]
     minimise: bool,
+    /// For every old mistake: how many seeds, at most this many, until one notices it (needs a build with `mutants`).
+    #[arg(long)]
+    mutants: Option<u64>,
     /// Bring an old mistake back (needs a build with the `mutants` feature).
     #[arg(long)]
     mutant: Option<String>,
@@ -79,6 +82,11 @@ impl Totals {
 
 fn main() -> ExitCode {
     let args = Args::parse();
+    // A failed assertion is reported as a breach with its seed; the bare panic would only drown it.
+    std::panic::set_hook(Box::new(|_| {}));
+    if let Some(most) = args.mutants {
+        return hunt(most, args.from.unwrap_or(1));
+    }
     if let Some(name) = &args.mutant
         && !activate(name)
     {
@@ -120,7 +128,9 @@ fn one(seed: u64, args: &Args) -> ExitCode {
         };
     }
     let outcome = run_seed(seed, args.trace);
-    println!("{:?}", outcome.options);
+    if args.trace {
+        println!("{:?}", outcome.options);
+    }
     println!("hash {:016x}, {} events", outcome.hash, outcome.stats.events);
     match &outcome.breach {
         Some(breach) => {
@@ -129,6 +139,37 @@ fn one(seed: u64, args: &Args) -> ExitCode {
         }
         None => ExitCode::SUCCESS,
     }
+}
+
+/// Tries every mutant on seeds from `first` on; fails if one is not noticed.
+#[cfg(feature = "mutants")]
+fn hunt(most: u64, first: u64) -> ExitCode {
+    use rmr_engine::mutant::Mutant;
+    let mut survivors = 0;
+    for mutant in Mutant::ALL {
+        Mutant::activate(Some(*mutant));
+        let start = Instant::now();
+        let caught = (0..most).find_map(|n| run_seed(first + n, false).breach.map(|breach| (n + 1, breach)));
+        match caught {
+            Some((seeds, breach)) => {
+                let text: String = breach.to_string().lines().next().unwrap_or_default().chars().take(110).collect();
+                println!("{mutant:?}: caught by seed {} ({seeds} seeds): {text}", first + seeds - 1);
+            }
+            None => {
+                survivors += 1;
+                println!("{mutant:?}: NOT caught by {most} seeds in {:.0} s", start.elapsed().as_secs_f64());
+            }
+        }
+    }
+    Mutant::activate(None);
+    println!("{} of {} caught", Mutant::ALL.len() - survivors, Mutant::ALL.len());
+    if survivors == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+#[cfg(not(feature = "mutants"))]
+fn hunt(_: u64, _: u64) -> ExitCode {
+    eprintln!("--mutants: this build has none, build with --features mutants");
+    ExitCode::from(2)
 }
 
 #[cfg(feature = "mutants")]

@@ -1,7 +1,7 @@
 //! Requests of the client: admission, the wait for the intent entry or for a copy, the disk, the answer.
 
 use super::meta::CommitNo;
-use super::{Service, Store, release};
+use super::{OutCause, Service, Store, release};
 use crate::mutant::Mutant;
 use crate::{DiskOp, Now, Party, StoreAction};
 use rmr_proto::{BufId, ChunkNo, Continuity, IoOp, IoReply, IoRequest, IoStatus, Msg};
@@ -277,7 +277,6 @@ impl Store {
 
     pub(super) fn on_request_done(
         &mut self,
-        now: Now,
         slot: u32,
         ok: bool,
         buf: Option<BufId>,
@@ -306,8 +305,14 @@ impl Store {
         // A flush that succeeds after one that failed says nothing: what it was to cover may be gone.
         let void = request.io.op == IoOp::Flush && self.continuity != Continuity::Unbroken;
         let status = if ok && !void { IoStatus::Done } else { IoStatus::DiskError };
+        // A failed flush may have taken back what a read still in the queue was to see.
+        let taken_back = request.io.op == IoOp::Read && self.service == Service::Out(OutCause::DiskError);
+        if taken_back && !Mutant::FlushErrorIgnored.on() {
+            self.reply(request.from, &request.io, IoStatus::NotServing, None, out);
+            out.extend(buf.map(StoreAction::Release));
+            return;
+        }
         self.reply(request.from, &request.io, status, buf, out);
-        let _ = now;
     }
 
     fn forget_misses(&mut self, io: &IoRequest) {

@@ -191,7 +191,7 @@ impl Store {
                 }
             }
             DiskOp::Fence => self.on_fence_flushed(ok, out),
-            DiskOp::Request(slot) => self.on_request_done(now, slot, ok, buf, out),
+            DiskOp::Request(slot) => self.on_request_done(slot, ok, buf, out),
             DiskOp::Copy(id) => self.on_copy_written(id, ok, out),
             DiskOp::CopyFlush(id) => self.on_copy_flushed(id, ok, out),
             DiskOp::Source(slot) => self.on_source_read(slot, ok, buf, out),
