@@ -43,8 +43,6 @@ pub enum Mutant {
     BelieveOldImage,
     /// A set is proposed that is not contained in the one before (finding 2).
     DisjointProposal,
-    /// State is read before the promise stands (finding 3).
-    StateBeforePromise,
     /// An answer to an earlier sending ends a request (finding 5).
     AnySendingAnswers,
     /// Any member serves as the source of a suspect chunk (finding 7a).
@@ -149,7 +147,6 @@ impl Mutant {
         Self::NoOverlapOrder,
         Self::BelieveOldImage,
         Self::DisjointProposal,
-        Self::StateBeforePromise,
         Self::AnySendingAnswers,
         Self::IgnoreContinuity,
         Self::NoVerdict,

@@ -358,7 +358,7 @@ pub fn decode_misses(number: u64, body: &[u8]) -> Result<Vec<RegionMisses>, Form
             continue;
         };
         let misses = RegionMisses::from(raw);
-        if misses.suspect.is_empty() && misses.missed.iter().all(|bits| bits.is_empty()) {
+        if misses.is_empty() {
             continue;
         }
         let value = misses.region.0;

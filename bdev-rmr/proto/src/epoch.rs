@@ -95,3 +95,10 @@ pub struct RegionMisses {
     /// Chunks that may differ: of the store itself on disk and in a query, the settled ones in a verdict.
     pub suspect: ChunkBits,
 }
+
+impl RegionMisses {
+    /// Nothing missed, nothing suspect?
+    pub fn is_empty(&self) -> bool {
+        self.suspect.is_empty() && self.missed.iter().all(|bits| bits.is_empty())
+    }
+}

@@ -68,6 +68,30 @@ impl World {
         }
     }
 
+    /// What a store takes for durable is what its disk holds.
+    pub(crate) fn check_disks(&mut self) {
+        let config = rmr_engine::StoreConfig { journal_bytes: 64 << 10, ..Default::default() };
+        let mut wrong = None;
+        for node in &self.nodes {
+            let Some(store) = &node.store else { continue };
+            if node.disk.has_meta_queued() || store.service() == Service::Latched {
+                continue;
+            }
+            let on_disk = rmr_engine::store::read_view(&self.geometry, &config, &node.disk.meta);
+            let same = on_disk.as_ref().is_ok_and(|view| {
+                let told = |view: &View| view.misses.values().filter(|m| !m.is_empty()).copied().collect::<Vec<_>>();
+                let durable = store.durable();
+                view.record == durable.record && view.intents == durable.intents && told(view) == told(durable)
+            });
+            if !same {
+                wrong = Some(format!("{} takes for durable what is not on its disk", store.member()));
+            }
+        }
+        if let Some(what) = wrong {
+            self.fail(what);
+        }
+    }
+
     fn durable_view(&self, node: usize) -> Option<View> {
         match &self.nodes[node].store {
             Some(store) => Some(store.durable().clone()),

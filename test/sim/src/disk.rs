@@ -52,6 +52,10 @@ impl Disk {
         self.writes
     }
 
+    pub(crate) fn has_meta_queued(&self) -> bool {
+        self.queue.values().any(|queued| matches!(queued.work, Work::Meta { .. }))
+    }
+
     /// What a read would return.
     pub(crate) fn seen(&self, block: u64) -> u64 {
         let cached = self.cache.get(&block).and_then(|versions| versions.last());

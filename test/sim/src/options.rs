@@ -35,6 +35,8 @@ pub struct Options {
     pub disk_jitter_ns: u64,
     /// Writes, flushes and metadata writes that fail.
     pub disk_error_ppm: u32,
+    /// Metadata writes take this much longer.
+    pub meta_delay_ns: u64,
     /// Disk operations that take up to 30 ms.
     pub disk_slow_ppm: u32,
     /// Mean time between faults of the list below; 0 = none.
@@ -93,6 +95,7 @@ impl Options {
             disk_jitter_ns: 10_000,
             disk_error_ppm: 0,
             disk_slow_ppm: 0,
+            meta_delay_ns: 0,
             fault_every_ns: 0,
             kill: 0,
             power: 0,

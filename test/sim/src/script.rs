@@ -17,6 +17,14 @@ pub const C: usize = 2;
 /// The client's place among endpoints.
 pub const CLIENT: usize = 8;
 
+/// `RMR_MUTANT=Name cargo test --features mutants` shows which scenarios notice an old mistake.
+#[cfg(feature = "mutants")]
+fn activate_from_environment() {
+    use rmr_engine::mutant::Mutant;
+    let name = std::env::var("RMR_MUTANT").unwrap_or_default();
+    Mutant::activate(Mutant::ALL.iter().find(|m| format!("{m:?}") == name).copied());
+}
+
 /// A world and a client in it.
 pub struct Script {
     /// The world, for what the language has no word for.
@@ -32,6 +40,8 @@ impl Script {
 
     /// A pool with these options.
     pub fn with(options: Options) -> Self {
+        #[cfg(feature = "mutants")]
+        activate_from_environment();
         let members = options.members;
         let mut world = World::new(options, 1);
         for node in 0..members {
@@ -72,6 +82,14 @@ impl Script {
         self.world.submit(self.host, op, range).expect("the client runs and has room")
     }
 
+    /// Waits until no store has a live intent entry.
+    pub fn until_entries_clear(&mut self) {
+        self.flush();
+        self.until("all entries are cleared", |world| {
+            world.nodes.iter().filter_map(|n| n.store.as_ref()).all(|store| store.live_entries() == 0)
+        });
+    }
+
     fn wait(&mut self, user: u64) -> Result<(), rmr_engine::IoError> {
         self.until("the request ends", |world| world.results.contains_key(&user));
         self.world.results[&user].0
@@ -101,6 +119,22 @@ impl Script {
             let user = self.submit(IoOp::Read, block, 1);
             self.wait(user).unwrap_or_else(|error| panic!("read of {block}: {error}"));
         }
+    }
+
+    /// From now on metadata writes of `node` fail, or of nobody.
+    pub fn metadata_fails_on(&mut self, node: Option<usize>) {
+        self.world.meta_fails = node;
+    }
+
+    /// From now on flushes of `node` fail and lose what they were to make durable, or of nobody.
+    pub fn flushes_fail_on(&mut self, node: Option<usize>) {
+        self.world.flush_fails = node;
+    }
+
+    /// Compares what stores take for durable with their disks.
+    pub fn check_disks(&mut self) {
+        self.world.check_disks();
+        self.check();
     }
 
     /// kill -9 of a storage process.
@@ -148,6 +182,18 @@ impl Script {
     /// Holds back messages for which `filter` is true.
     pub fn hold(&mut self, filter: impl Fn(&Envelope<'_>) -> bool + 'static) {
         self.world.hold(Box::new(filter));
+    }
+
+    /// Keeps a copy of what is durable on a node's disk.
+    pub fn keep_image(&mut self, node: usize) {
+        self.world.nodes[node].image = Some(self.world.nodes[node].disk.image());
+    }
+
+    /// Puts the copy back: the disk goes back in time.
+    pub fn restore_image(&mut self, node: usize) {
+        self.power_off(node);
+        let image = self.world.nodes[node].image.take().expect("an image was kept");
+        self.world.nodes[node].disk.restore(&image);
     }
 
     /// Waits until the client is active with exactly this set.

@@ -128,6 +128,9 @@ pub struct World {
     /// Print every event, and check more often.
     pub trace: bool,
     filters: Vec<Filter>,
+    /// A node whose metadata writes fail, and one whose flushes do.
+    pub(crate) meta_fails: Option<usize>,
+    pub(crate) flush_fails: Option<usize>,
     held: Vec<(usize, usize, Box<Msg>, Option<Blocks>)>,
     /// How requests of scenarios ended.
     pub(crate) results: BTreeMap<u64, (Completion, Option<Blocks>)>,
@@ -182,6 +185,8 @@ impl World {
             hash: 0xcbf2_9ce4_8422_2325,
             trace: false,
             filters: Vec::new(),
+            meta_fails: None,
+            flush_fails: None,
             held: Vec::new(),
             results: BTreeMap::new(),
             store_out: Vec::new(),
@@ -322,6 +327,7 @@ impl World {
                 let now_and_then = self.rng.u8(0..16) == 0;
                 if self.trace || now_and_then {
                     self.check_held();
+                    self.check_disks();
                 }
                 if !self.calm {
                     self.at(self.now + 5 * MS, Ev::Check);
@@ -471,10 +477,19 @@ impl World {
         if self.options.disk_slow_ppm > 0 && self.rng.u32(0..1_000_000) < self.options.disk_slow_ppm {
             delay += self.rng.u64(0..30 * MS);
         }
+        let told = match work {
+            Work::Meta { .. } => {
+                delay += self.options.meta_delay_ns;
+                self.meta_fails == Some(node)
+            }
+            Work::Flush { .. } => self.flush_fails == Some(node),
+            _ => false,
+        };
         let may_fail = !self.calm && !matches!(work, Work::Read { .. });
         let fails = may_fail
             && self.options.disk_error_ppm > 0
             && self.rng.u32(0..1_000_000) < self.options.disk_error_ppm;
+        let fails = fails || told;
         let life = self.nodes[node].life;
         self.order += 1;
         let id = self.order;
@@ -487,7 +502,7 @@ impl World {
         let Some(queued) = self.nodes[node].disk.queue.remove(&id) else { return };
         self.note(2, &(node, queued.op));
         let mut read = None;
-        let effect = !queued.fails || self.rng.bool();
+        let effect = !queued.fails || (self.meta_fails != Some(node) && self.rng.bool());
         if queued.fails {
             self.count("disk error");
         }

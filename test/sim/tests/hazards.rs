@@ -1,8 +1,68 @@
 //! One test for a hazard of docs/102-hazards.md, named as a sentence. The oracle judges every read, the legs are compared
 //! whenever nothing is in flight, `end` demands that everything converges.
 
-use rmr_proto::Msg;
+use rmr_proto::{IoOp, Msg};
+use rmr_sim::Options;
 use rmr_sim::script::{A, B, C, CLIENT, Script};
+
+#[test]
+fn h01_no_write_is_acknowledged_before_its_miss_is_durable() {
+    // Metadata is slow: an acknowledgement that does not wait for it comes first, and the checker of promise 3 sees it.
+    let mut s = Script::with(Options { meta_delay_ns: 3_000_000, ..Options::quiet(2) });
+    s.kill(B);
+    s.until_set(&[A]);
+    for block in [1, 17, 33, 49] {
+        s.write(block);
+    }
+    s.start(B);
+    s.end();
+}
+
+#[test]
+fn h03_a_failed_metadata_write_stops_the_store() {
+    let mut s = Script::pool(2);
+    s.metadata_fails_on(Some(A));
+    s.submit(IoOp::Write, 20, 1);
+    s.run(30);
+    s.check_disks();
+    s.metadata_fails_on(None);
+    s.until_whole();
+    s.read(20);
+    s.end();
+}
+
+#[test]
+fn h21_a_leg_whose_flush_failed_leaves_and_comes_back_repaired() {
+    for _ in 0..4 {
+        let mut s = Script::pool(2);
+        for block in 0..40 {
+            s.write(block);
+        }
+        s.flushes_fail_on(Some(B));
+        s.flush();
+        s.until_set(&[A]);
+        s.flushes_fail_on(None);
+        s.until_whole();
+        for block in 0..40 {
+            s.read(block);
+        }
+        s.end();
+    }
+}
+
+#[test]
+fn h25_a_request_delivered_twice_executes_once() {
+    let options = Options { duplicate_ppm: 1_000_000, slow_ppm: 30_000, ..Options::quiet(2) };
+    let mut s = Script::with(options);
+    for _ in 0..60 {
+        // The second copy of the first write may come after the second write.
+        s.write(4);
+        s.write(4);
+        s.run(70);
+        s.read(4);
+    }
+    s.end();
+}
 
 #[test]
 fn h01_a_degraded_write_survives_the_loss_of_the_only_recorder() {
@@ -59,6 +119,29 @@ fn h05_a_second_client_restart_does_not_let_a_stale_leg_win() {
 }
 
 #[test]
+fn h07_a_late_clear_does_not_wipe_a_newer_miss() {
+    let mut s = Script::pool(2);
+    s.kill(B);
+    s.until_set(&[A]);
+    s.write(5);
+    // The first telling is delayed; the second does the work.
+    let first = std::cell::Cell::new(true);
+    s.hold(move |e| e.to == A && matches!(e.msg, Msg::Cleared { .. }) && first.replace(false));
+    s.start(B);
+    s.until_whole();
+    s.kill(B);
+    s.until_set(&[A]);
+    s.write(5);
+    s.until_entries_clear();
+    s.world.release();
+    s.run(20);
+    s.start(B);
+    s.until_whole();
+    s.read(5);
+    s.end();
+}
+
+#[test]
 fn h09_a_leg_that_does_not_know_it_was_cut_off_serves_nobody() {
     let mut s = Script::pool(3);
     s.cut(B, CLIENT);
@@ -77,7 +160,7 @@ fn h11_a_write_that_no_leg_answers_ends_the_same_on_all() {
     let mut s = Script::pool(2);
     s.write(3);
     s.hold(|e| e.to == B && matches!(e.msg, Msg::Io(..)));
-    let lost = s.submit(rmr_proto::IoOp::Write, 3, 1);
+    let lost = s.submit(IoOp::Write, 3, 1);
     s.run(1);
     s.cut(A, CLIENT);
     s.run(200);
@@ -92,7 +175,6 @@ fn h11_a_write_that_no_leg_answers_ends_the_same_on_all() {
 #[test]
 fn h12_zeroes_written_while_degraded_are_missed_like_any_write() {
     let mut s = Script::pool(2);
-    s.write(6);
     s.kill(B);
     s.until_set(&[A]);
     s.zero(6);
@@ -156,7 +238,7 @@ fn h22_copies_agree_after_everything_loses_power_with_writes_in_flight() {
     let mut s = Script::pool(3);
     for round in 0..6 {
         for block in 0..20 {
-            s.submit(rmr_proto::IoOp::Write, block, 2);
+            s.submit(IoOp::Write, block, 2);
         }
         s.world.run_until(0);
         s.crash_client();
@@ -177,7 +259,7 @@ fn h22_copies_agree_after_everything_loses_power_with_writes_in_flight() {
 fn h25_a_request_that_was_delayed_never_executes_late() {
     let mut s = Script::pool(2);
     s.hold(|e| e.to == B && matches!(e.msg, Msg::Io(io, _) if io.op.is_write()));
-    let first = s.submit(rmr_proto::IoOp::Write, 4, 1);
+    let first = s.submit(IoOp::Write, 4, 1);
     s.until_set(&[A]);
     s.write(4);
     s.until_whole();
@@ -193,7 +275,7 @@ fn h26_a_client_that_was_superseded_writes_nothing_more() {
     let mut s = Script::pool(2);
     s.write(2);
     s.hold(|e| e.from == CLIENT && matches!(e.msg, Msg::Io(io, _) if io.op.is_write()));
-    s.submit(rmr_proto::IoOp::Write, 2, 1);
+    s.submit(IoOp::Write, 2, 1);
     s.run(1);
     s.other_client();
     s.until_set(&[A, B]);
@@ -209,7 +291,7 @@ fn h27_overlapping_writes_end_in_the_same_order_on_all_legs() {
     let mut s = Script::pool(3);
     for round in 0..20 {
         for _ in 0..6 {
-            s.submit(rmr_proto::IoOp::Write, 10 + round % 3, 3);
+            s.submit(IoOp::Write, 10 + round % 3, 3);
         }
         s.run(3);
     }
@@ -238,6 +320,26 @@ fn h40_rule_n_blocks_never_written_read_the_same_from_every_leg() {
     for block in 0..62 {
         s.read(block);
     }
+    s.end();
+}
+
+#[test]
+fn h45_a_disk_that_went_back_in_time_has_missed_everything() {
+    let mut s = Script::pool(2);
+    s.write(5);
+    s.until_entries_clear();
+    s.keep_image(B);
+    s.write(5);
+    s.write(30);
+    s.until_entries_clear();
+    s.kill(B);
+    s.until_set(&[A]);
+    s.write(40);
+    s.restore_image(B);
+    s.start(B);
+    s.until_whole();
+    s.read(5);
+    s.read(30);
     s.end();
 }
 

@@ -77,10 +77,6 @@ impl Store {
         if matches!(&self.fence, Some(Fence { step: Step::Commit(_), .. })) {
             return; // The client asks again.
         }
-        if Mutant::StateBeforePromise.on() {
-            let report = Report { promise, ..self.report() };
-            out.push(StoreAction::Send(from, Msg::Promised(Box::new(report))));
-        }
         self.client = Some(from);
         self.joining = None;
         self.start_fence(Goal::Promise(promise), from, out);
