@@ -5,8 +5,8 @@
 
 use crate::raw::{RawEpochRecord, RawItem, RawPage, RawRegionMisses, RawSuperblock};
 use crate::{
-    EpochRecord, FormatError, Geometry, Incarnation, MemberId, PoolId, RegionMisses, RegionNo,
-    convert, crc32c,
+    EpochRecord, FormatError, Geometry, Incarnation, MemberId, PoolId, RegionMisses, RegionNo, convert,
+    crc32c,
 };
 use zerocopy::{FromBytes, IntoBytes};
 
@@ -72,20 +72,9 @@ impl Superblock {
     /// From bytes: syntax, checksum, version and ranges.
     pub fn decode(bytes: &[u8]) -> Result<Self, FormatError> {
         let what = "superblock";
-        let short = FormatError::Short {
-            what,
-            got: bytes.len(),
-            need: RawSuperblock::SIZE,
-        };
+        let short = FormatError::Short { what, got: bytes.len(), need: RawSuperblock::SIZE };
         let (raw, _) = RawSuperblock::read_from_prefix(bytes).map_err(|_| short)?;
-        let bad = |field, value, accepted| {
-            Err(FormatError::Field {
-                what,
-                field,
-                value,
-                accepted,
-            })
-        };
+        let bad = |field, value, accepted| Err(FormatError::Field { what, field, value, accepted });
         if raw.magic != SUPER_MAGIC {
             return bad("magic", u64::from_le_bytes(raw.magic), "RMRSTORE");
         }
@@ -93,11 +82,7 @@ impl Superblock {
         plain.crc = 0.into();
         let want = crc32c(plain.as_bytes());
         if raw.crc.get() != want {
-            return Err(FormatError::Checksum {
-                what,
-                got: raw.crc.get(),
-                want,
-            });
+            return Err(FormatError::Checksum { what, got: raw.crc.get(), want });
         }
         if raw.version.get() != u32::from(VERSION) {
             return bad("version", raw.version.get().into(), "1");
@@ -106,12 +91,7 @@ impl Superblock {
             pool: PoolId(raw.pool),
             member: convert::member(what, raw.member)?,
             incarnation: Incarnation(raw.incarnation.get()),
-            geometry: Geometry::new(
-                raw.blocks.get(),
-                raw.block_shift,
-                raw.chunk_shift,
-                raw.region_shift,
-            )?,
+            geometry: Geometry::new(raw.blocks.get(), raw.block_shift, raw.chunk_shift, raw.region_shift)?,
         })
     }
 
@@ -135,12 +115,7 @@ impl Layout {
     pub const fn new(geometry: &Geometry, journal_bytes: u64) -> Self {
         let intents = geometry.regions().div_ceil(INTENTS_PER_PAGE);
         let maps = geometry.regions().div_ceil(MISSES_PER_PAGE);
-        Self {
-            journal: 2 * PAGE as u64,
-            journal_bytes,
-            intents,
-            maps,
-        }
+        Self { journal: 2 * PAGE as u64, journal_bytes, intents, maps }
     }
 
     /// Superblock copy 0 or 1.
@@ -222,36 +197,19 @@ pub fn open_page(bytes: &[u8], kind: PageKind, number: u64) -> Result<Page<'_>, 
         PageKind::Map => "map page",
         PageKind::Journal => "journal record",
     };
-    let short = |need| FormatError::Short {
-        what,
-        got: bytes.len(),
-        need,
-    };
+    let short = |need| FormatError::Short { what, got: bytes.len(), need };
     let (raw, rest) = RawPage::read_from_prefix(bytes).map_err(|_| short(RawPage::SIZE))?;
-    let bad = |field, value, accepted| {
-        Err(FormatError::Field {
-            what,
-            field,
-            value,
-            accepted,
-        })
-    };
+    let bad = |field, value, accepted| Err(FormatError::Field { what, field, value, accepted });
     if raw.magic.get() != PAGE_MAGIC {
         return bad("magic", raw.magic.get().into(), "RMRP");
     }
     let length = raw.length.get() as usize;
-    let body = rest
-        .get(..length)
-        .ok_or_else(|| short(RawPage::SIZE.saturating_add(length)))?;
+    let body = rest.get(..length).ok_or_else(|| short(RawPage::SIZE.saturating_add(length)))?;
     let mut plain = raw;
     plain.crc = 0.into();
     let want = crc32c_two(plain.as_bytes(), body);
     if raw.crc.get() != want {
-        return Err(FormatError::Checksum {
-            what,
-            got: raw.crc.get(),
-            want,
-        });
+        return Err(FormatError::Checksum { what, got: raw.crc.get(), want });
     }
     if raw.version.get() != VERSION {
         return bad("version", raw.version.get().into(), "1");
@@ -262,10 +220,7 @@ pub fn open_page(bytes: &[u8], kind: PageKind, number: u64) -> Result<Page<'_>, 
     if raw.number.get() != number {
         return bad("number", raw.number.get(), "the number that belongs here");
     }
-    Ok(Page {
-        commit: raw.commit.get(),
-        body,
-    })
+    Ok(Page { commit: raw.commit.get(), body })
 }
 
 fn crc32c_two(first: &[u8], second: &[u8]) -> u32 {
@@ -276,11 +231,7 @@ fn crc32c_two(first: &[u8], second: &[u8]) -> u32 {
 }
 
 /// The newer readable one of two copies.
-pub fn open_either<'a>(
-    copies: [&'a [u8]; 2],
-    kind: PageKind,
-    number: u64,
-) -> Result<Page<'a>, FormatError> {
+pub fn open_either<'a>(copies: [&'a [u8]; 2], kind: PageKind, number: u64) -> Result<Page<'a>, FormatError> {
     match copies.map(|bytes| open_page(bytes, kind, number)) {
         [Ok(a), Ok(b)] => Ok(if a.commit >= b.commit { a } else { b }),
         [Ok(page), Err(_)] | [Err(_), Ok(page)] => Ok(page),
@@ -290,32 +241,18 @@ pub fn open_either<'a>(
 
 /// The epoch page.
 pub fn encode_epoch_page(commit: u64, record: &EpochRecord) -> Vec<u8> {
-    seal(
-        PageKind::Epoch,
-        0,
-        commit,
-        RawEpochRecord::from(record).as_bytes(),
-        PAGE,
-    )
+    seal(PageKind::Epoch, 0, commit, RawEpochRecord::from(record).as_bytes(), PAGE)
 }
 
 /// The record on an opened epoch page.
 pub fn decode_epoch(body: &[u8]) -> Result<EpochRecord, FormatError> {
-    let short = FormatError::Short {
-        what: "epoch record",
-        got: body.len(),
-        need: RawEpochRecord::SIZE,
-    };
+    let short = FormatError::Short { what: "epoch record", got: body.len(), need: RawEpochRecord::SIZE };
     let (raw, _) = RawEpochRecord::ref_from_prefix(body).map_err(|_| short)?;
     EpochRecord::try_from(raw)
 }
 
 /// An intent page: `live` gives the regions of this page that have an entry.
-pub fn encode_intent_page(
-    commit: u64,
-    number: u64,
-    live: impl Iterator<Item = RegionNo>,
-) -> Vec<u8> {
+pub fn encode_intent_page(commit: u64, number: u64, live: impl Iterator<Item = RegionNo>) -> Vec<u8> {
     let mut body = [0u8; PAGE - RawPage::SIZE];
     for region in live {
         let index = (region.0 - number * INTENTS_PER_PAGE) as usize;
@@ -329,23 +266,16 @@ pub fn decode_intents(number: u64, body: &[u8]) -> impl Iterator<Item = RegionNo
     let base = number * INTENTS_PER_PAGE;
     body.iter().enumerate().flat_map(move |(at, byte)| {
         let here = base + at as u64 * 8;
-        (0..8u64)
-            .filter(move |bit| byte & (1 << bit) != 0)
-            .map(move |bit| RegionNo(here + bit))
+        (0..8u64).filter(move |bit| byte & (1 << bit) != 0).map(move |bit| RegionNo(here + bit))
     })
 }
 
 /// A map page: the regions of this page that have misses.
-pub fn encode_map_page(
-    commit: u64,
-    number: u64,
-    regions: impl Iterator<Item = RegionMisses>,
-) -> Vec<u8> {
+pub fn encode_map_page(commit: u64, number: u64, regions: impl Iterator<Item = RegionMisses>) -> Vec<u8> {
     let mut body = [0u8; PAGE - RawPage::SIZE];
     for region in regions {
         let at = (region.region.0 - number * MISSES_PER_PAGE) as usize * RawRegionMisses::SIZE;
-        body[at..at + RawRegionMisses::SIZE]
-            .copy_from_slice(RawRegionMisses::from(region).as_bytes());
+        body[at..at + RawRegionMisses::SIZE].copy_from_slice(RawRegionMisses::from(region).as_bytes());
     }
     seal(PageKind::Map, number, commit, &body, PAGE)
 }
@@ -364,12 +294,7 @@ pub fn decode_misses(number: u64, body: &[u8]) -> Result<Vec<RegionMisses>, Form
         let value = misses.region.0;
         if value != number * MISSES_PER_PAGE + at as u64 {
             let accepted = "the region whose place this is";
-            return Err(FormatError::Field {
-                what: "map page",
-                field: "region",
-                value,
-                accepted,
-            });
+            return Err(FormatError::Field { what: "map page", field: "region", value, accepted });
         }
         found.push(misses);
     }
@@ -411,23 +336,14 @@ pub fn encode_journal(commit: u64, items: &[Item]) -> Vec<u8> {
         let (kind, region) = match item {
             Item::Epoch(_) => (1u32, 0),
             Item::Intent { region, live: true } => (2, region.0),
-            Item::Intent {
-                region,
-                live: false,
-            } => (3, region.0),
+            Item::Intent { region, live: false } => (3, region.0),
             Item::Misses(misses) => (4, misses.region.0),
         };
-        let head = RawItem {
-            kind: kind.into(),
-            reserved: 0.into(),
-            region: region.into(),
-        };
+        let head = RawItem { kind: kind.into(), reserved: 0.into(), region: region.into() };
         body.extend_from_slice(head.as_bytes());
         match item {
             Item::Epoch(record) => body.extend_from_slice(RawEpochRecord::from(record).as_bytes()),
-            Item::Misses(misses) => {
-                body.extend_from_slice(RawRegionMisses::from(*misses).as_bytes())
-            }
+            Item::Misses(misses) => body.extend_from_slice(RawRegionMisses::from(*misses).as_bytes()),
             Item::Intent { .. } => {}
         }
     }
@@ -440,44 +356,24 @@ pub fn decode_journal(mut body: &[u8]) -> Result<Vec<Item>, FormatError> {
     let what = "journal item";
     let mut items = Vec::new();
     while !body.is_empty() {
-        let short = |need| FormatError::Short {
-            what,
-            got: body.len(),
-            need,
-        };
+        let short = |need| FormatError::Short { what, got: body.len(), need };
         let (head, rest) = RawItem::read_from_prefix(body).map_err(|_| short(RawItem::SIZE))?;
         let region = RegionNo(head.region.get());
         let (item, rest) = match head.kind.get() {
             1 => {
-                let bytes = rest
-                    .get(..RawEpochRecord::SIZE)
-                    .ok_or_else(|| short(RawEpochRecord::SIZE))?;
-                (
-                    Item::Epoch(decode_epoch(bytes)?),
-                    &rest[RawEpochRecord::SIZE..],
-                )
+                let bytes = rest.get(..RawEpochRecord::SIZE).ok_or_else(|| short(RawEpochRecord::SIZE))?;
+                (Item::Epoch(decode_epoch(bytes)?), &rest[RawEpochRecord::SIZE..])
             }
             2 => (Item::Intent { region, live: true }, rest),
-            3 => (
-                Item::Intent {
-                    region,
-                    live: false,
-                },
-                rest,
-            ),
+            3 => (Item::Intent { region, live: false }, rest),
             4 => {
-                let (raw, rest) = RawRegionMisses::read_from_prefix(rest)
-                    .map_err(|_| short(RawRegionMisses::SIZE))?;
+                let (raw, rest) =
+                    RawRegionMisses::read_from_prefix(rest).map_err(|_| short(RawRegionMisses::SIZE))?;
                 (Item::Misses(raw.into()), rest)
             }
             value => {
                 let value = value.into();
-                return Err(FormatError::Field {
-                    what,
-                    field: "kind",
-                    value,
-                    accepted: "1..=4",
-                });
+                return Err(FormatError::Field { what, field: "kind", value, accepted: "1..=4" });
             }
         };
         items.push(item);

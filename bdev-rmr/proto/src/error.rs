@@ -36,9 +36,7 @@ pub enum FormatError {
         accepted: &'static str,
     },
     /// Neither copy can be read.
-    #[error(
-        "{what}: both copies are unreadable; the store cannot prove what it missed and must be replaced"
-    )]
+    #[error("{what}: both copies are unreadable; the store cannot prove what it missed and must be replaced")]
     BothCopies {
         /// Structure.
         what: &'static str,

@@ -23,19 +23,9 @@ pub struct Geometry {
 impl Geometry {
     /// `blocks` of 2^`block_shift` bytes; 2^`chunk_shift` blocks a chunk; 2^`region_shift` chunks a region (at most
     /// 128). Small sizes are allowed here so that tests can be small; see [`Self::check_product`].
-    pub fn new(
-        blocks: u64,
-        block_shift: u8,
-        chunk_shift: u8,
-        region_shift: u8,
-    ) -> Result<Self, FormatError> {
+    pub fn new(blocks: u64, block_shift: u8, chunk_shift: u8, region_shift: u8) -> Result<Self, FormatError> {
         let bad = |field, value: u64, accepted| {
-            Err(FormatError::Field {
-                what: "geometry",
-                field,
-                value,
-                accepted,
-            })
+            Err(FormatError::Field { what: "geometry", field, value, accepted })
         };
         if !(9..=16).contains(&block_shift) {
             return bad("block_shift", block_shift.into(), "9..=16");
@@ -49,39 +39,18 @@ impl Geometry {
         if blocks == 0 || blocks > DEVICE_BYTES_MAX >> block_shift {
             return bad("blocks", blocks, "1 block to 1 PiB");
         }
-        Ok(Self {
-            blocks,
-            block_shift,
-            chunk_shift,
-            region_shift,
-        })
+        Ok(Self { blocks, block_shift, chunk_shift, region_shift })
     }
 
     /// The geometry of a product pool: `chunk_bytes` a power of two, 64 KiB to 4 MiB.
-    pub fn for_pool(
-        device_bytes: u64,
-        block_bytes: u64,
-        chunk_bytes: u64,
-    ) -> Result<Self, FormatError> {
-        let bad = |field, value, accepted| {
-            Err(FormatError::Field {
-                what: "geometry",
-                field,
-                value,
-                accepted,
-            })
-        };
+    pub fn for_pool(device_bytes: u64, block_bytes: u64, chunk_bytes: u64) -> Result<Self, FormatError> {
+        let bad =
+            |field, value, accepted| Err(FormatError::Field { what: "geometry", field, value, accepted });
         if !block_bytes.is_power_of_two() || !(512..=4096).contains(&block_bytes) {
             return bad("block_bytes", block_bytes, "a power of two, 512 to 4096");
         }
-        if !chunk_bytes.is_power_of_two()
-            || !(CHUNK_BYTES_MIN..=CHUNK_BYTES_MAX).contains(&chunk_bytes)
-        {
-            return bad(
-                "chunk_bytes",
-                chunk_bytes,
-                "a power of two, 64 KiB to 4 MiB",
-            );
+        if !chunk_bytes.is_power_of_two() || !(CHUNK_BYTES_MIN..=CHUNK_BYTES_MAX).contains(&chunk_bytes) {
+            return bad("chunk_bytes", chunk_bytes, "a power of two, 64 KiB to 4 MiB");
         }
         let chunks_per_region = (REGION_BYTES / chunk_bytes).clamp(1, 128);
         let geometry = Self::new(
@@ -101,12 +70,7 @@ impl Geometry {
             return Ok(());
         }
         let accepted = "64 KiB to 4 MiB";
-        Err(FormatError::Field {
-            what: "geometry",
-            field: "chunk bytes",
-            value: chunk,
-            accepted,
-        })
+        Err(FormatError::Field { what: "geometry", field: "chunk bytes", value: chunk, accepted })
     }
 
     /// Blocks of the device.
@@ -141,9 +105,7 @@ impl Geometry {
 
     /// Is `range` inside the device and not empty?
     pub const fn holds(&self, range: BlockRange) -> bool {
-        range.count > 0
-            && range.first < self.blocks
-            && range.count as u64 <= self.blocks - range.first
+        range.count > 0 && range.first < self.blocks && range.count as u64 <= self.blocks - range.first
     }
 
     /// Chunk of a block.
@@ -170,10 +132,7 @@ impl Geometry {
     pub fn chunk_range(&self, chunk: ChunkNo) -> BlockRange {
         let first = chunk.0 << self.chunk_shift;
         let count = (1u64 << self.chunk_shift).min(self.blocks - first);
-        BlockRange {
-            first,
-            count: count as u32,
-        }
+        BlockRange { first, count: count as u32 }
     }
 
     /// First and last chunk of a range that the device [holds](Self::holds).
@@ -185,11 +144,7 @@ impl Geometry {
     pub fn all_of(&self, region: RegionNo) -> ChunkBits {
         let first = region.0 << self.region_shift;
         let count = (1u64 << self.region_shift).min(self.chunks().saturating_sub(first));
-        if count == 128 {
-            ChunkBits(u128::MAX)
-        } else {
-            ChunkBits((1u128 << count) - 1)
-        }
+        if count == 128 { ChunkBits(u128::MAX) } else { ChunkBits((1u128 << count) - 1) }
     }
 
     /// Chunks of `region` that `range` touches.
@@ -200,11 +155,7 @@ impl Geometry {
         let low = first.0.clamp(base, end) - base;
         let high = (last.0 + 1).clamp(base, end) - base;
         let below = |n: u64| {
-            if n >= 128 {
-                u128::MAX
-            } else {
-                (1u128 << n) - 1
-            }
+            if n >= 128 { u128::MAX } else { (1u128 << n) - 1 }
         };
         ChunkBits(below(high) & !below(low))
     }

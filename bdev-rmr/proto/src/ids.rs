@@ -20,11 +20,7 @@ pub struct MemberId(u8);
 impl MemberId {
     /// `None` unless `index` < [`MEMBERS_MAX`].
     pub const fn new(index: u8) -> Option<Self> {
-        if (index as usize) < MEMBERS_MAX {
-            Some(Self(index))
-        } else {
-            None
-        }
+        if (index as usize) < MEMBERS_MAX { Some(Self(index)) } else { None }
     }
 
     /// The member at `index`.
@@ -125,9 +121,7 @@ impl MemberSet {
 
     /// Members in order of id.
     pub fn iter(self) -> impl Iterator<Item = MemberId> {
-        (0..MEMBERS_MAX as u8)
-            .filter(move |i| self.0 & (1 << i) != 0)
-            .map(MemberId)
+        (0..MEMBERS_MAX as u8).filter(move |i| self.0 & (1 << i) != 0).map(MemberId)
     }
 }
 

@@ -40,12 +40,11 @@ pub use epoch::{Epoch, EpochRecord, Origin, Promise, RegionMisses, Stamp};
 pub use error::FormatError;
 pub use geometry::{CHUNK_BYTES_MAX, CHUNK_BYTES_MIN, DEVICE_BYTES_MAX, Geometry, REGION_BYTES};
 pub use ids::{
-    BlockRange, BufId, ChunkBits, ChunkNo, Incarnation, MEMBERS_MAX, MemberId, MemberSet, PoolId,
-    RegionNo, Seq,
+    BlockRange, BufId, ChunkBits, ChunkNo, Incarnation, MEMBERS_MAX, MemberId, MemberSet, PoolId, RegionNo,
+    Seq,
 };
 pub use msg::{
-    Continuity, IoOp, IoReply, IoRequest, IoStatus, MapSlice, Msg, Proposal, Report, SuspectRegion,
-    Tag,
+    Continuity, IoOp, IoReply, IoRequest, IoStatus, MapSlice, Msg, Proposal, Report, SuspectRegion, Tag,
 };
 
 /// CRC32C (Castagnoli), the checksum of everything here.

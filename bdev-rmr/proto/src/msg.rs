@@ -1,8 +1,8 @@
 //! Messages as the engine sees them; `wire` gives them bytes.
 
 use crate::{
-    BlockRange, BufId, ChunkBits, ChunkNo, Epoch, EpochRecord, Incarnation, MEMBERS_MAX,
-    MemberSet, Origin, Promise, RegionMisses, RegionNo, Seq, Stamp,
+    BlockRange, BufId, ChunkBits, ChunkNo, Epoch, EpochRecord, Incarnation, MEMBERS_MAX, MemberSet, Origin,
+    Promise, RegionMisses, RegionNo, Seq, Stamp,
 };
 
 /// Finds the client's slot again, and tells one sending of a request from another.

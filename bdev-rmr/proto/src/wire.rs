@@ -3,13 +3,12 @@
 use crate::convert::{origin_code, origin_of};
 use crate::raw::RawSuspect;
 use crate::raw::{
-    RawControl, RawEpochRecord, RawHeader, RawIo, RawIoReply, RawRegionChunks, RawRegionMisses,
-    RawStamp,
+    RawControl, RawEpochRecord, RawHeader, RawIo, RawIoReply, RawRegionChunks, RawRegionMisses, RawStamp,
 };
 use crate::{
-    BlockRange, BufId, ChunkBits, ChunkNo, Continuity, Epoch, EpochRecord, FormatError,
-    Incarnation, IoOp, IoReply, IoRequest, IoStatus, MapSlice, MemberSet, Msg, PoolId, Promise,
-    Proposal, RegionMisses, RegionNo, Report, Seq, Stamp, SuspectRegion, Tag, crc32c,
+    BlockRange, BufId, ChunkBits, ChunkNo, Continuity, Epoch, EpochRecord, FormatError, Incarnation, IoOp,
+    IoReply, IoRequest, IoStatus, MapSlice, MemberSet, Msg, PoolId, Promise, Proposal, RegionMisses,
+    RegionNo, Report, Seq, Stamp, SuspectRegion, Tag, crc32c,
 };
 use zerocopy::little_endian::U64;
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
@@ -24,17 +23,11 @@ const FLAG: u32 = 1;
 const PAYLOAD: u32 = 2;
 
 fn control(epoch: Epoch) -> RawControl {
-    RawControl {
-        epoch: epoch.into(),
-        ..RawControl::new_zeroed()
-    }
+    RawControl { epoch: epoch.into(), ..RawControl::new_zeroed() }
 }
 
 fn promised(promise: Promise) -> RawControl {
-    RawControl {
-        promise: promise.into(),
-        ..RawControl::new_zeroed()
-    }
+    RawControl { promise: promise.into(), ..RawControl::new_zeroed() }
 }
 
 /// Kind, flags, list length and body of a message being encoded.
@@ -47,12 +40,7 @@ struct Out {
 
 impl Out {
     fn new<T: IntoBytes + Immutable>(kind: u16, fixed: &T) -> Self {
-        Self {
-            kind,
-            flags: 0,
-            count: 0,
-            body: fixed.as_bytes().to_vec(),
-        }
+        Self { kind, flags: 0, count: 0, body: fixed.as_bytes().to_vec() }
     }
 
     fn flag(mut self, flag: bool) -> Self {
@@ -99,38 +87,18 @@ fn body_of(msg: &Msg) -> Out {
         Msg::Promise { promise, takeover } => Out::new(1, &promised(*promise)).flag(*takeover),
         Msg::Promised(r) => {
             let small = (r.continuity as u32).into();
-            let fixed = RawControl {
-                a: r.incarnation.0.into(),
-                small,
-                ..promised(r.promise)
-            };
+            let fixed = RawControl { a: r.incarnation.0.into(), small, ..promised(r.promise) };
             let mut out = Out::new(2, &fixed);
-            out.body
-                .extend_from_slice(RawEpochRecord::from(&r.record).as_bytes());
+            out.body.extend_from_slice(RawEpochRecord::from(&r.record).as_bytes());
             out.list(r.suspects.iter().map(|s| RawSuspect {
                 region: s.region.0.into(),
                 written: s.written.0.into(),
                 proved: s.proved.0.into(),
             }))
         }
-        Msg::Refused {
-            asked,
-            stands,
-            lease_ns,
-        } => {
-            let epoch = Epoch {
-                promise: *stands,
-                version: 0,
-            }
-            .into();
-            Out::new(
-                3,
-                &RawControl {
-                    epoch,
-                    a: (*lease_ns).into(),
-                    ..promised(*asked)
-                },
-            )
+        Msg::Refused { asked, stands, lease_ns } => {
+            let epoch = Epoch { promise: *stands, version: 0 }.into();
+            Out::new(3, &RawControl { epoch, a: (*lease_ns).into(), ..promised(*asked) })
         }
         Msg::Query { promise, regions } => {
             Out::new(4, &promised(*promise)).list(regions.iter().map(|r| U64::from(r.0)))
@@ -139,66 +107,32 @@ fn body_of(msg: &Msg) -> Out {
             Out::new(5, &promised(*promise)).list(misses.iter().map(|r| RawRegionMisses::from(*r)))
         }
         Msg::Adopt(p) => adopt(p),
-        Msg::Adopted { epoch, counter } => Out::new(
-            7,
-            &RawControl {
-                a: (*counter).into(),
-                ..control(*epoch)
-            },
-        ),
+        Msg::Adopted { epoch, counter } => {
+            Out::new(7, &RawControl { a: (*counter).into(), ..control(*epoch) })
+        }
         Msg::AdoptRefused { epoch } => Out::new(8, &control(*epoch)),
-        Msg::Join {
-            epoch,
-            set,
-            attempt,
-            last,
-        } => Out::new(
-            9,
-            &RawControl {
-                set: set.0,
-                a: (*attempt).into(),
-                ..control(*epoch)
-            },
-        )
-        .flag(*last),
+        Msg::Join { epoch, set, attempt, last } => {
+            Out::new(9, &RawControl { set: set.0, a: (*attempt).into(), ..control(*epoch) }).flag(*last)
+        }
         Msg::JoinReady { epoch, attempt, last, stamp } => {
             let (b, c) = (stamp.incarnation.0.into(), stamp.counter.into());
             Out::new(10, &RawControl { a: (*attempt).into(), b, c, ..control(*epoch) }).flag(*last)
         }
         Msg::Io(io, buf) => Out::new(11, &raw_io(io)).payload(*buf),
         Msg::IoReply(reply, buf) => Out::new(12, &raw_io_reply(reply)).payload(*buf),
-        Msg::Beat {
-            epoch,
-            answered,
-            flushed,
-            counters,
-        } => {
+        Msg::Beat { epoch, answered, flushed, counters } => {
             let counters = counters.map(U64::from);
-            let fixed = RawControl {
-                a: answered.0.into(),
-                b: flushed.0.into(),
-                counters,
-                ..control(*epoch)
-            };
+            let fixed = RawControl { a: answered.0.into(), b: flushed.0.into(), counters, ..control(*epoch) };
             Out::new(13, &fixed)
         }
         Msg::BeatReply { epoch, serving, dirty_chunks, pressure, stuck, counter } => {
             let small = (u32::from(*pressure) | u32::from(*stuck) << 1).into();
-            let fixed = RawControl { a: (*dirty_chunks).into(), b: (*counter).into(), small, ..control(*epoch) };
+            let fixed =
+                RawControl { a: (*dirty_chunks).into(), b: (*counter).into(), small, ..control(*epoch) };
             Out::new(14, &fixed).flag(*serving)
         }
-        Msg::MapPull {
-            epoch,
-            attempt,
-            stamp,
-            since,
-            cursor,
-        } => {
-            let mut fixed = RawControl {
-                a: (*attempt).into(),
-                b: (*since).into(),
-                ..control(*epoch)
-            };
+        Msg::MapPull { epoch, attempt, stamp, since, cursor } => {
+            let mut fixed = RawControl { a: (*attempt).into(), b: (*since).into(), ..control(*epoch) };
             fixed.c = cursor.0.into();
             fixed.counters[0] = stamp.incarnation.0.into();
             fixed.counters[1] = stamp.counter.into();
@@ -206,59 +140,29 @@ fn body_of(msg: &Msg) -> Out {
         }
         Msg::MapSlice(s) => {
             let next = s.next.map_or(u64::MAX, |r| r.0).into();
-            let mut fixed = RawControl {
-                a: s.attempt.into(),
-                b: s.at.into(),
-                d: next,
-                ..control(s.epoch)
-            };
+            let mut fixed = RawControl { a: s.attempt.into(), b: s.at.into(), d: next, ..control(s.epoch) };
             fixed.c = s.cursor.0.into();
-            Out::new(16, &fixed)
-                .flag(s.all_missed)
-                .list(s.regions.iter().map(|r| RawRegionMisses::from(*r)))
+            Out::new(16, &fixed).flag(s.all_missed).list(s.regions.iter().map(|r| RawRegionMisses::from(*r)))
         }
-        Msg::CopyRead { epoch, copy, chunk } => Out::new(
-            17,
-            &RawControl {
-                a: (*copy).into(),
-                b: chunk.0.into(),
-                ..control(*epoch)
-            },
-        ),
-        Msg::CopyReply { epoch, copy, buf } => Out::new(
-            18,
-            &RawControl {
-                a: (*copy).into(),
-                ..control(*epoch)
-            },
-        )
-        .payload(*buf),
-        Msg::Cleared {
-            epoch,
-            region,
-            chunks,
-        } => cleared(19, *epoch, *region, *chunks),
-        Msg::ClearedAck {
-            epoch,
-            region,
-            chunks,
-        } => cleared(20, *epoch, *region, *chunks),
+        Msg::CopyRead { epoch, copy, chunk } => {
+            Out::new(17, &RawControl { a: (*copy).into(), b: chunk.0.into(), ..control(*epoch) })
+        }
+        Msg::CopyReply { epoch, copy, buf } => {
+            Out::new(18, &RawControl { a: (*copy).into(), ..control(*epoch) }).payload(*buf)
+        }
+        Msg::Cleared { epoch, region, chunks } => cleared(19, *epoch, *region, *chunks),
+        Msg::ClearedAck { epoch, region, chunks } => cleared(20, *epoch, *region, *chunks),
     }
 }
 
 fn adopt(p: &Proposal) -> Out {
     let (origin, origin_member) = origin_code(p.origin);
     let base = p.base;
-    let mut fixed = RawControl {
-        promise: base.promise.into(),
-        a: base.version.into(),
-        ..control(p.epoch)
-    };
+    let mut fixed = RawControl { promise: base.promise.into(), a: base.version.into(), ..control(p.epoch) };
     (fixed.set, fixed.members) = (p.set.0, p.members.0);
     (fixed.origin, fixed.origin_member) = (origin, origin_member);
     let mut out = Out::new(6, &fixed);
-    out.body
-        .extend_from_slice(p.peers.map(RawStamp::from).as_bytes());
+    out.body.extend_from_slice(p.peers.map(RawStamp::from).as_bytes());
     out.list(p.verdicts.iter().map(|r| RawRegionMisses::from(*r)))
 }
 
@@ -303,16 +207,10 @@ fn io_of(raw: &RawIo) -> Result<IoRequest, FormatError> {
     };
     Ok(IoRequest {
         epoch: raw.epoch.into(),
-        tag: Tag {
-            slot: raw.slot.get(),
-            sending: raw.sending.get(),
-        },
+        tag: Tag { slot: raw.slot.get(), sending: raw.sending.get() },
         number: raw.number.get(),
         op,
-        range: BlockRange {
-            first: raw.first.get(),
-            count: raw.count.get(),
-        },
+        range: BlockRange { first: raw.first.get(), count: raw.count.get() },
         seq: Seq(raw.seq.get()),
         answered: Seq(raw.answered.get()),
         flushed: Seq(raw.flushed.get()),
@@ -354,10 +252,7 @@ fn io_reply_of(raw: &RawIoReply) -> Result<IoReply, FormatError> {
     };
     Ok(IoReply {
         epoch: raw.epoch.into(),
-        tag: Tag {
-            slot: raw.slot.get(),
-            sending: raw.sending.get(),
-        },
+        tag: Tag { slot: raw.slot.get(), sending: raw.sending.get() },
         status,
         missed: raw.missed.get(),
         dirty_chunks: raw.dirty_chunks.get(),
@@ -366,18 +261,8 @@ fn io_reply_of(raw: &RawIoReply) -> Result<IoReply, FormatError> {
     })
 }
 
-fn field(
-    what: &'static str,
-    field: &'static str,
-    value: u64,
-    accepted: &'static str,
-) -> FormatError {
-    FormatError::Field {
-        what,
-        field,
-        value,
-        accepted,
-    }
+fn field(what: &'static str, field: &'static str, value: u64, accepted: &'static str) -> FormatError {
+    FormatError::Field { what, field, value, accepted }
 }
 
 /// Reads the body of a message piece by piece.
@@ -391,11 +276,7 @@ impl<'a> Body<'a> {
         &mut self,
         what: &'static str,
     ) -> Result<T, FormatError> {
-        let short = FormatError::Short {
-            what,
-            got: self.rest.len(),
-            need: size_of::<T>(),
-        };
+        let short = FormatError::Short { what, got: self.rest.len(), need: size_of::<T>() };
         let (value, rest) = T::read_from_prefix(self.rest).map_err(|_| short)?;
         self.rest = rest;
         Ok(value)
@@ -407,33 +288,21 @@ impl<'a> Body<'a> {
     ) -> Result<Vec<T>, FormatError> {
         let need = self.count.saturating_mul(size_of::<T>());
         if self.rest.len() != need {
-            return Err(FormatError::Short {
-                what,
-                got: self.rest.len(),
-                need,
-            });
+            return Err(FormatError::Short { what, got: self.rest.len(), need });
         }
         (0..self.count).map(|_| self.fixed(what)).collect()
     }
 
     fn end(&self, what: &'static str) -> Result<(), FormatError> {
         let value = self.rest.len() as u64;
-        if value == 0 {
-            Ok(())
-        } else {
-            Err(field(what, "bytes left over", value, "0"))
-        }
+        if value == 0 { Ok(()) } else { Err(field(what, "bytes left over", value, "0")) }
     }
 }
 
 /// Parses one message. `payload` is the driver's buffer with the bytes that followed it, if any did.
 pub fn decode(bytes: &[u8], payload: Option<BufId>) -> Result<(PoolId, Msg), FormatError> {
     let what = "message header";
-    let short = FormatError::Short {
-        what,
-        got: bytes.len(),
-        need: RawHeader::SIZE,
-    };
+    let short = FormatError::Short { what, got: bytes.len(), need: RawHeader::SIZE };
     let (header, body) = RawHeader::read_from_prefix(bytes).map_err(|_| short)?;
     if header.magic.get() != MAGIC {
         return Err(field(what, "magic", header.magic.get().into(), "RMR1"));
@@ -456,22 +325,11 @@ pub fn decode(bytes: &[u8], payload: Option<BufId>) -> Result<(PoolId, Msg), For
     plain[12..16].fill(0);
     let want = crc32c(&plain);
     if header.crc.get() != want {
-        return Err(FormatError::Checksum {
-            what: "message",
-            got: header.crc.get(),
-            want,
-        });
+        return Err(FormatError::Checksum { what: "message", got: header.crc.get(), want });
     }
     let flag = header.flags.get() & FLAG != 0;
-    let buf = if header.flags.get() & PAYLOAD != 0 {
-        payload
-    } else {
-        None
-    };
-    let mut body = Body {
-        rest: body,
-        count: header.count.get() as usize,
-    };
+    let buf = if header.flags.get() & PAYLOAD != 0 { payload } else { None };
+    let mut body = Body { rest: body, count: header.count.get() as usize };
     let msg = match header.kind.get() {
         11 => Msg::Io(io_of(&body.fixed("request")?)?, buf),
         12 => Msg::IoReply(io_reply_of(&body.fixed("answer")?)?, buf),
@@ -481,76 +339,39 @@ pub fn decode(bytes: &[u8], payload: Option<BufId>) -> Result<(PoolId, Msg), For
     Ok((PoolId(header.pool), msg))
 }
 
-fn control_of(
-    kind: u16,
-    flag: bool,
-    buf: Option<BufId>,
-    body: &mut Body<'_>,
-) -> Result<Msg, FormatError> {
+fn control_of(kind: u16, flag: bool, buf: Option<BufId>, body: &mut Body<'_>) -> Result<Msg, FormatError> {
     let raw: RawControl = body.fixed("control message")?;
     let (epoch, promise) = (Epoch::from(raw.epoch), Promise::from(raw.promise));
     let (a, b) = (raw.a.get(), raw.b.get());
     Ok(match kind {
-        1 => Msg::Promise {
-            promise,
-            takeover: flag,
-        },
+        1 => Msg::Promise { promise, takeover: flag },
         2 => Msg::Promised(Box::new(report_of(&raw, body)?)),
-        3 => Msg::Refused {
-            asked: promise,
-            stands: epoch.promise,
-            lease_ns: a,
-        },
+        3 => Msg::Refused { asked: promise, stands: epoch.promise, lease_ns: a },
         4 => {
-            let regions = body
-                .list::<U64>("query")?
-                .iter()
-                .map(|r| RegionNo(r.get()))
-                .collect();
+            let regions = body.list::<U64>("query")?.iter().map(|r| RegionNo(r.get())).collect();
             Msg::Query { promise, regions }
         }
-        5 => Msg::QueryReply {
-            promise,
-            misses: misses(body, "query answer")?,
-        },
+        5 => Msg::QueryReply { promise, misses: misses(body, "query answer")? },
         6 => Msg::Adopt(Box::new(proposal_of(&raw, body)?)),
         7 => Msg::Adopted { epoch, counter: a },
         8 => Msg::AdoptRefused { epoch },
-        9 => Msg::Join {
-            epoch,
-            set: MemberSet(raw.set),
-            attempt: a,
-            last: flag,
-        },
+        9 => Msg::Join { epoch, set: MemberSet(raw.set), attempt: a, last: flag },
         10 => {
             let stamp = Stamp { incarnation: Incarnation(b), counter: raw.c.get() };
             Msg::JoinReady { epoch, attempt: a, last: flag, stamp }
         }
         13 => {
             let counters = raw.counters.map(|c| c.get());
-            Msg::Beat {
-                epoch,
-                answered: Seq(a),
-                flushed: Seq(b),
-                counters,
-            }
+            Msg::Beat { epoch, answered: Seq(a), flushed: Seq(b), counters }
         }
         14 => {
             let (pressure, stuck) = (raw.small.get() & 1 != 0, raw.small.get() & 2 != 0);
             Msg::BeatReply { epoch, serving: flag, dirty_chunks: a, pressure, stuck, counter: b }
         }
         15 => {
-            let stamp = Stamp {
-                incarnation: Incarnation(raw.counters[0].get()),
-                counter: raw.counters[1].get(),
-            };
-            Msg::MapPull {
-                epoch,
-                attempt: a,
-                stamp,
-                since: b,
-                cursor: RegionNo(raw.c.get()),
-            }
+            let stamp =
+                Stamp { incarnation: Incarnation(raw.counters[0].get()), counter: raw.counters[1].get() };
+            Msg::MapPull { epoch, attempt: a, stamp, since: b, cursor: RegionNo(raw.c.get()) }
         }
         16 => {
             let next = Some(raw.d.get()).filter(|n| *n != u64::MAX).map(RegionNo);
@@ -566,31 +387,15 @@ fn control_of(
                 regions,
             }))
         }
-        17 => Msg::CopyRead {
-            epoch,
-            copy: a,
-            chunk: ChunkNo(b),
-        },
-        18 => Msg::CopyReply {
-            epoch,
-            copy: a,
-            buf,
-        },
+        17 => Msg::CopyRead { epoch, copy: a, chunk: ChunkNo(b) },
+        18 => Msg::CopyReply { epoch, copy: a, buf },
         19 | 20 => {
             let raw: RawRegionChunks = body.fixed("cleared")?;
             let (region, chunks) = raw.into();
             if kind == 19 {
-                Msg::Cleared {
-                    epoch,
-                    region,
-                    chunks,
-                }
+                Msg::Cleared { epoch, region, chunks }
             } else {
-                Msg::ClearedAck {
-                    epoch,
-                    region,
-                    chunks,
-                }
+                Msg::ClearedAck { epoch, region, chunks }
             }
         }
         value => return Err(field("message header", "kind", value.into(), "1..=20")),
@@ -598,11 +403,7 @@ fn control_of(
 }
 
 fn misses(body: &mut Body<'_>, what: &'static str) -> Result<Vec<RegionMisses>, FormatError> {
-    Ok(body
-        .list::<RawRegionMisses>(what)?
-        .into_iter()
-        .map(Into::into)
-        .collect())
+    Ok(body.list::<RawRegionMisses>(what)?.into_iter().map(Into::into).collect())
 }
 
 fn report_of(raw: &RawControl, body: &mut Body<'_>) -> Result<Report, FormatError> {
@@ -635,10 +436,7 @@ fn proposal_of(raw: &RawControl, body: &mut Body<'_>) -> Result<Proposal, Format
         origin: origin_of("proposal", raw.origin, raw.origin_member)?,
         set: MemberSet(raw.set),
         members: MemberSet(raw.members),
-        base: Epoch {
-            promise: raw.promise.into(),
-            version: raw.a.get(),
-        },
+        base: Epoch { promise: raw.promise.into(), version: raw.a.get() },
         peers,
         verdicts: misses(body, "proposal")?,
     })

@@ -3,9 +3,9 @@
 use rmr_proto::disk::{self, Item, PageKind, Superblock};
 use rmr_proto::raw::*;
 use rmr_proto::{
-    BlockRange, BufId, ChunkBits, ChunkNo, Continuity, Epoch, EpochRecord, FormatError, Geometry, Incarnation, IoOp,
-    IoReply, IoRequest, IoStatus, MapSlice, MemberId, MemberSet, Msg, Origin, PoolId, Promise, Proposal, RegionMisses,
-    RegionNo, Report, Seq, Stamp, SuspectRegion, Tag, wire,
+    BlockRange, BufId, ChunkBits, ChunkNo, Continuity, Epoch, EpochRecord, FormatError, Geometry,
+    Incarnation, IoOp, IoReply, IoRequest, IoStatus, MapSlice, MemberId, MemberSet, Msg, Origin, PoolId,
+    Promise, Proposal, RegionMisses, RegionNo, Report, Seq, Stamp, SuspectRegion, Tag, wire,
 };
 use std::fmt::Write;
 
@@ -144,7 +144,8 @@ fn the_tables_of_the_docs_say_what_the_code_does() {
             writeln!(table, "| {field} | {offset} | {bytes} |").expect("strings grow");
         }
         let heading = format!("### {name}, {size} bytes\n");
-        let section = docs.split(&heading).nth(1).unwrap_or_else(|| panic!("docs/101 has no section {heading}"));
+        let section =
+            docs.split(&heading).nth(1).unwrap_or_else(|| panic!("docs/101 has no section {heading}"));
         let section = section.split("\n### ").next().expect("split gives one");
         let written = section.find("| field").map_or("", |at| &section[at..]);
         assert_eq!(written.trim_end(), table.trim_end(), "table of {name} in docs/101");
@@ -154,13 +155,16 @@ fn the_tables_of_the_docs_say_what_the_code_does() {
 #[test]
 fn messages_come_out_of_their_bytes_as_they_went_in() {
     for msg in messages() {
-        let payload = matches!(msg, Msg::Io(_, Some(_)) | Msg::CopyReply { buf: Some(_), .. }).then_some(BufId(1));
+        let payload =
+            matches!(msg, Msg::Io(_, Some(_)) | Msg::CopyReply { buf: Some(_), .. }).then_some(BufId(1));
         assert_eq!(wire::decode(&wire::encode(POOL, &msg), payload), Ok((POOL, msg)));
     }
 }
 
 fn hex(bytes: &[u8]) -> String {
-    let lines = bytes.chunks(32).map(|line| line.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}")));
+    let lines = bytes
+        .chunks(32)
+        .map(|line| line.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}")));
     lines.collect::<Vec<_>>().join("\n") + "\n"
 }
 
@@ -175,7 +179,10 @@ fn golden_files_still_decode() {
         ("map_page".into(), disk::encode_map_page(9, 1, [misses(27)].into_iter())),
         ("journal".into(), disk::encode_journal(9, &items())),
     ];
-    let named = messages().into_iter().enumerate().map(|(n, msg)| (format!("msg_{:02}", n + 1), wire::encode(POOL, &msg)));
+    let named = messages()
+        .into_iter()
+        .enumerate()
+        .map(|(n, msg)| (format!("msg_{:02}", n + 1), wire::encode(POOL, &msg)));
     all.extend(named);
     for (name, bytes) in all {
         let path = format!("{folder}/{name}.hex");
@@ -204,7 +211,10 @@ fn metadata_comes_out_of_its_bytes_as_it_went_in() {
     assert_eq!((open.commit, disk::decode_epoch(open.body)), (9, Ok(record())));
     let page = disk::encode_intent_page(2, 1, [RegionNo(disk::INTENTS_PER_PAGE + 3)].into_iter());
     let open = disk::open_page(&page, PageKind::Intent, 1).expect("sealed");
-    assert_eq!(disk::decode_intents(1, open.body).collect::<Vec<_>>(), [RegionNo(disk::INTENTS_PER_PAGE + 3)]);
+    assert_eq!(
+        disk::decode_intents(1, open.body).collect::<Vec<_>>(),
+        [RegionNo(disk::INTENTS_PER_PAGE + 3)]
+    );
     let page = disk::encode_map_page(2, 1, [misses(27)].into_iter());
     let open = disk::open_page(&page, PageKind::Map, 1).expect("sealed");
     assert_eq!(disk::decode_misses(1, open.body), Ok(vec![misses(27)]));
@@ -250,7 +260,11 @@ fn mutilated_bytes_are_refused_and_never_panic() {
     for _ in 0..20_000 {
         let noise: Vec<u8> = (0..rng.usize(0..400)).map(|_| rng.u8(..)).collect();
         let _ = (wire::decode(&noise, None), Superblock::decode(&noise), disk::decode_journal(&noise));
-        let _ = (disk::open_page(&noise, PageKind::Map, 0), disk::decode_misses(0, &noise), disk::decode_epoch(&noise));
+        let _ = (
+            disk::open_page(&noise, PageKind::Map, 0),
+            disk::decode_misses(0, &noise),
+            disk::decode_epoch(&noise),
+        );
     }
 }
 
@@ -278,7 +292,10 @@ fn nonsense_under_a_valid_checksum_is_refused_or_harmless() {
 #[test]
 fn product_sizes_are_checked_and_named() {
     let error = Geometry::for_pool(1 << 30, 4096, 8 << 20).expect_err("chunk too large");
-    assert_eq!(error.to_string(), "geometry: chunk_bytes is 8388608, accepted is a power of two, 64 KiB to 4 MiB");
+    assert_eq!(
+        error.to_string(),
+        "geometry: chunk_bytes is 8388608, accepted is a power of two, 64 KiB to 4 MiB"
+    );
     assert!(Geometry::for_pool(2 << 50, 4096, 1 << 20).is_err(), "over 1 PiB");
     for chunk in [64 << 10, 128 << 10, 1 << 20, 4 << 20] {
         let geometry = Geometry::for_pool((1 << 40) + 4096, 4096, chunk).expect("fine");

@@ -37,13 +37,17 @@ impl World {
         for chunk in (first.0..=last.0).map(ChunkNo) {
             let (region, index) = (self.geometry.region_of(chunk), self.geometry.index_in_region(chunk));
             for member in client.set().iter() {
-                let Some(store) = self.serving(member, client.epoch()).filter(|s| self.clean_on(s, chunk)) else {
+                let Some(store) = self.serving(member, client.epoch()).filter(|s| self.clean_on(s, chunk))
+                else {
                     continue;
                 };
                 let durable = store.durable();
-                let knows = |m: &MemberId| durable.missed(region, *m).has(index) || durable.intents.contains(&region);
+                let knows =
+                    |m: &MemberId| durable.missed(region, *m).has(index) || durable.intents.contains(&region);
                 if let Some(outsider) = outsiders.iter().find(|m| !knows(m)) {
-                    wrong = Some(format!("a write to {chunk:?} is acknowledged, {member} does not know that {outsider} missed it"));
+                    wrong = Some(format!(
+                        "a write to {chunk:?} is acknowledged, {member} does not know that {outsider} missed it"
+                    ));
                 }
             }
         }
@@ -79,9 +83,12 @@ impl World {
             }
             let on_disk = rmr_engine::store::read_view(&self.geometry, &config, &node.disk.meta);
             let same = on_disk.as_ref().is_ok_and(|view| {
-                let told = |view: &View| view.misses.values().filter(|m| !m.is_empty()).copied().collect::<Vec<_>>();
+                let told =
+                    |view: &View| view.misses.values().filter(|m| !m.is_empty()).copied().collect::<Vec<_>>();
                 let durable = store.durable();
-                view.record == durable.record && view.intents == durable.intents && told(view) == told(durable)
+                view.record == durable.record
+                    && view.intents == durable.intents
+                    && told(view) == told(durable)
             });
             if !same {
                 wrong = Some(format!("{} takes for durable what is not on its disk", store.member()));
@@ -130,9 +137,13 @@ impl World {
                     let other = first.map(|m| self.nodes[m.index()].disk.seen(block));
                     if !self.oracle.allows(block, value) {
                         let allowed = self.oracle.allowed(block);
-                        wrong = Some(format!("{member} holds {value:#x} in block {block}, allowed are {allowed:x?}"));
+                        wrong = Some(format!(
+                            "{member} holds {value:#x} in block {block}, allowed are {allowed:x?}"
+                        ));
                     } else if other.is_some_and(|other| other != value) {
-                        wrong = Some(format!("block {block}: {member} holds {value:#x}, {first:?} holds {other:x?}"));
+                        wrong = Some(format!(
+                            "block {block}: {member} holds {value:#x}, {first:?} holds {other:x?}"
+                        ));
                     }
                 }
                 first = first.or(Some(member));
@@ -189,7 +200,8 @@ impl World {
                         s.live_entries(),
                         s.is_fencing()
                     );
-                    let own = |m: &&rmr_proto::RegionMisses| !s.view().unclean(m.region, s.member()).is_empty();
+                    let own =
+                        |m: &&rmr_proto::RegionMisses| !s.view().unclean(m.region, s.member()).is_empty();
                     for misses in s.view().misses.values().filter(own).take(3) {
                         text += &format!("\n     {misses:?}");
                     }

@@ -143,7 +143,9 @@ impl World {
     /// Members outside every set that could be started from: losing their disk loses nothing.
     fn spare(&self) -> MemberSet {
         let records = self.nodes.iter().map(|node| self.durable_record(&node.disk.meta));
-        let Some(newest) = records.flatten().max_by_key(|record| record.adopted) else { return MemberSet::EMPTY };
+        let Some(newest) = records.flatten().max_by_key(|record| record.adopted) else {
+            return MemberSet::EMPTY;
+        };
         let clients = self.hosts.iter().filter_map(|host| host.client.as_ref());
         let in_use = clients.fold(newest.set, |set, client| set.or(client.set()));
         let whole = newest.adopted != Default::default() && self.set_holds_all(newest.set);
@@ -153,7 +155,9 @@ impl World {
     /// Is every chunk clean on some member of `set`, going by what is durable?
     fn set_holds_all(&self, set: MemberSet) -> bool {
         let config = rmr_engine::StoreConfig { journal_bytes: 64 << 10, ..Default::default() };
-        let view = |m: MemberId| Some((m, read_view(&self.geometry, &config, &self.nodes[m.index()].disk.meta).ok()?));
+        let view = |m: MemberId| {
+            Some((m, read_view(&self.geometry, &config, &self.nodes[m.index()].disk.meta).ok()?))
+        };
         let views: Vec<_> = set.iter().filter_map(view).collect();
         (0..self.geometry.regions()).map(rmr_proto::RegionNo).all(|region| {
             let all = self.geometry.all_of(region);
@@ -166,7 +170,8 @@ impl World {
         let image = self.nodes[node].disk.image();
         let kept = self.nodes[node].image.take();
         let now = self.durable_record(&image.meta).map(|record| record.adopted);
-        let then = kept.as_ref().and_then(|kept| self.durable_record(&kept.meta)).map(|record| record.adopted);
+        let then =
+            kept.as_ref().and_then(|kept| self.durable_record(&kept.meta)).map(|record| record.adopted);
         match kept {
             Some(old) if now == then && self.spare().has(MemberId::at(node)) => {
                 self.count("old image");

@@ -152,7 +152,8 @@ fn hunt(most: u64, first: u64) -> ExitCode {
         let caught = (0..most).find_map(|n| run_seed(first + n, false).breach.map(|breach| (n + 1, breach)));
         match caught {
             Some((seeds, breach)) => {
-                let text: String = breach.to_string().lines().next().unwrap_or_default().chars().take(110).collect();
+                let text: String =
+                    breach.to_string().lines().next().unwrap_or_default().chars().take(110).collect();
                 println!("{mutant:?}: caught by seed {} ({seeds} seeds): {text}", first + seeds - 1);
             }
             None => {

@@ -37,7 +37,14 @@ impl Net {
     }
 
     /// When a message sent now arrives; `None` = never.
-    pub(crate) fn arrival(&self, now: u64, from: usize, to: usize, o: &Options, rng: &mut fastrand::Rng) -> Option<u64> {
+    pub(crate) fn arrival(
+        &self,
+        now: u64,
+        from: usize,
+        to: usize,
+        o: &Options,
+        rng: &mut fastrand::Rng,
+    ) -> Option<u64> {
         let link = &self.links[from][to];
         if link.cut || (o.loss_ppm > 0 && rng.u32(0..1_000_000) < o.loss_ppm) {
             return None;

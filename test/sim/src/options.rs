@@ -118,8 +118,10 @@ impl Options {
 
     /// What `seed` switches on.
     pub fn swarm(rng: &mut fastrand::Rng) -> Self {
-        let mut some = |pct: u8, low: u32, high: u32| if rng.u8(0..100) < pct { rng.u32(low..=high) } else { 0 };
-        let (loss_ppm, duplicate_ppm, slow_ppm) = (some(30, 10, 3000), some(50, 10, 50_000), some(40, 10, 5000));
+        let mut some =
+            |pct: u8, low: u32, high: u32| if rng.u8(0..100) < pct { rng.u32(low..=high) } else { 0 };
+        let (loss_ppm, duplicate_ppm, slow_ppm) =
+            (some(30, 10, 3000), some(50, 10, 50_000), some(40, 10, 5000));
         let (disk_error_ppm, disk_slow_ppm) = (some(25, 10, 1000), some(40, 10, 10_000));
         let (kill, power, blackout) = (some(60, 1, 10), some(60, 1, 10), some(30, 1, 4));
         let (client_crash, takeover) = (some(50, 1, 8), some(30, 1, 4));

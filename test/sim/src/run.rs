@@ -1,8 +1,8 @@
 //! One seed from start to verdict: faults under load, then calm, then everything must be well again.
 
+use crate::Breach;
 use crate::options::Options;
 use crate::world::{Ev, MS, Stats, World};
-use crate::Breach;
 
 /// How a run ended.
 #[derive(Clone, Debug)]
@@ -108,7 +108,10 @@ fn heal(world: &mut World) {
         }
         if world.now >= end {
             let text = world.describe();
-            world.fail(format!("not whole {} s after the last fault:{text}", world.options.liveness_ns / MS / 1000));
+            world.fail(format!(
+                "not whole {} s after the last fault:{text}",
+                world.options.liveness_ns / MS / 1000
+            ));
             return;
         }
     }

@@ -4,7 +4,7 @@
 //! checkers run all along; [`Script::end`] heals everything and demands that the pool becomes whole.
 
 use crate::options::Options;
-use crate::world::{Ev, Envelope, MS, World};
+use crate::world::{Envelope, Ev, MS, World};
 use rmr_engine::client::Phase;
 use rmr_proto::{BlockRange, IoOp, MemberId, MemberSet};
 

@@ -147,7 +147,8 @@ impl World {
             .unwrap_or_else(|error| panic!("options make no geometry: {error}"));
         let mut nodes = Vec::new();
         for index in 0..options.members {
-            let data: Vec<u64> = (0..options.blocks).map(|block| 0xdead_0000 + index as u64 * 0x1000 + block).collect();
+            let data: Vec<u64> =
+                (0..options.blocks).map(|block| 0xdead_0000 + index as u64 * 0x1000 + block).collect();
             let disk = Disk::new(data);
             let node = Node {
                 store: None,
@@ -314,7 +315,10 @@ impl World {
                 let stale = !up && self.nodes[member].store.is_some();
                 if self.hosts[host].life == life && !stale {
                     let member = MemberId::at(member);
-                    self.client_event(host, if up { ClientEvent::Up(member) } else { ClientEvent::Down(member) });
+                    self.client_event(
+                        host,
+                        if up { ClientEvent::Up(member) } else { ClientEvent::Down(member) },
+                    );
                 }
             }
             Ev::Fault => self.random_fault(),
@@ -765,14 +769,16 @@ impl World {
             self.next_value += 1;
             if zero { 0 } else { self.next_value }
         };
-        let values: Blocks = if op.is_write() { (0..range.count).map(|_| value()).collect() } else { Blocks::from([]) };
+        let values: Blocks =
+            if op.is_write() { (0..range.count).map(|_| value()).collect() } else { Blocks::from([]) };
         let mut flush_began = 0;
         match op {
             IoOp::Read => self.oracle.invoke_read(user, range),
             IoOp::Flush => flush_began = self.oracle.begin_flush(),
             _ => self.oracle.invoke_write(range, &values),
         }
-        let buf: Option<BufId> = (op.is_write() && !zero).then(|| self.hosts[host].buffers.put(values.clone()));
+        let buf: Option<BufId> =
+            (op.is_write() && !zero).then(|| self.hosts[host].buffers.put(values.clone()));
         self.hosts[host].flights.insert(user, Flight { op, range, values, flush_began, buf });
         let deadline = self.now + self.options.deadline_ns;
         self.client_event(host, ClientEvent::Submit(Request { user, op, range, buf, deadline }));

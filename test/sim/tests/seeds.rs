@@ -4,7 +4,8 @@ use rmr_sim::run_seed;
 
 #[test]
 fn seeds_that_once_failed_pass() {
-    let seeds = include_str!("../seeds.txt").lines().filter(|line| !line.starts_with('#') && !line.is_empty());
+    let seeds =
+        include_str!("../seeds.txt").lines().filter(|line| !line.starts_with('#') && !line.is_empty());
     for seed in seeds.map(|line| line.parse().expect("a seed is a number")) {
         let outcome = run_seed(seed, false);
         assert!(outcome.breach.is_none(), "seed {seed}: {}", outcome.breach.expect("just seen"));

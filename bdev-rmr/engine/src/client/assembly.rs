@@ -4,8 +4,8 @@ use super::{Client, ClientAction, Phase};
 use crate::event::Now;
 use crate::mutant::Mutant;
 use rmr_proto::{
-    ChunkBits, Epoch, MEMBERS_MAX, MemberId, MemberSet, Msg, Origin, Promise, Proposal, RegionMisses, RegionNo, Report,
-    Stamp, SuspectRegion,
+    ChunkBits, Epoch, MEMBERS_MAX, MemberId, MemberSet, Msg, Origin, Promise, Proposal, RegionMisses,
+    RegionNo, Report, Stamp, SuspectRegion,
 };
 use std::collections::BTreeMap;
 
@@ -34,7 +34,13 @@ impl Client {
     }
 
     /// Starts a generation. Whatever was under way is settled by it.
-    pub(super) fn assemble(&mut self, now: Now, generation: u64, not_before: Now, out: &mut Vec<ClientAction>) {
+    pub(super) fn assemble(
+        &mut self,
+        now: Now,
+        generation: u64,
+        not_before: Now,
+        out: &mut Vec<ClientAction>,
+    ) {
         self.superseded = false;
         self.set_phase(Phase::Assembling);
         self.promise = Promise { generation, nonce: self.nonce };
@@ -94,11 +100,20 @@ impl Client {
         }
     }
 
-    pub(super) fn on_promised(&mut self, now: Now, from: MemberId, report: Report, out: &mut Vec<ClientAction>) {
+    pub(super) fn on_promised(
+        &mut self,
+        now: Now,
+        from: MemberId,
+        report: Report,
+        out: &mut Vec<ClientAction>,
+    ) {
         if report.promise != self.promise {
             return;
         }
-        if self.phase != Phase::Assembling || self.assembly.proposal.is_some() || !self.assembly.start.is_empty() {
+        if self.phase != Phase::Assembling
+            || self.assembly.proposal.is_some()
+            || !self.assembly.start.is_empty()
+        {
             return;
         }
         self.assembly.reports[from.index()] = Some(report);
@@ -118,7 +133,8 @@ impl Client {
         let Some(mine) = self.report(member) else { return true };
         let holders = self.reported().without(member).iter().filter_map(|m| self.report(m));
         let known = holders.filter(|r| r.record.adopted == newest).map(|r| r.record.peers[member.index()]);
-        let older = |stamp: Stamp| stamp.incarnation != mine.incarnation || stamp.counter > mine.record.counter;
+        let older =
+            |stamp: Stamp| stamp.incarnation != mine.incarnation || stamp.counter > mine.record.counter;
         known.into_iter().any(older) && !Mutant::BelieveOldImage.on()
     }
 
@@ -194,7 +210,8 @@ impl Client {
     }
 
     fn propose_start(&mut self, now: Now, out: &mut Vec<ClientAction>) {
-        let verdicts = self.suspects().into_iter().map(|(region, entries)| self.verdict(region, &entries)).collect();
+        let verdicts =
+            self.suspects().into_iter().map(|(region, entries)| self.verdict(region, &entries)).collect();
         self.propose(now, Origin::Assembly, verdicts, out);
     }
 
@@ -250,7 +267,13 @@ impl Client {
         (!suspect || self.assembly.start == self.members).then_some(source)
     }
 
-    fn propose(&mut self, now: Now, origin: Origin, verdicts: Vec<RegionMisses>, out: &mut Vec<ClientAction>) {
+    fn propose(
+        &mut self,
+        now: Now,
+        origin: Origin,
+        verdicts: Vec<RegionMisses>,
+        out: &mut Vec<ClientAction>,
+    ) {
         let records = self.reported().iter().filter_map(|m| self.report(m)).map(|r| r.record);
         let base = records.map(|r| r.adopted).max().unwrap_or_default();
         let proposal = Proposal {
@@ -275,8 +298,12 @@ impl Client {
                 return Stamp { incarnation: report.incarnation, counter: report.record.counter };
             }
             let holders = self.assembly.start.iter().filter_map(|m| self.report(m));
-            let known = holders.map(|r| (r.record.adopted, r.record.peers[index].counter, r.record.peers[index]));
-            known.max_by_key(|(adopted, counter, _)| (*adopted, *counter)).map(|(_, _, stamp)| stamp).unwrap_or_default()
+            let known =
+                holders.map(|r| (r.record.adopted, r.record.peers[index].counter, r.record.peers[index]));
+            known
+                .max_by_key(|(adopted, counter, _)| (*adopted, *counter))
+                .map(|(_, _, stamp)| stamp)
+                .unwrap_or_default()
         })
     }
 
@@ -287,7 +314,13 @@ impl Client {
         }
     }
 
-    pub(super) fn start_adopted(&mut self, now: Now, from: MemberId, epoch: Epoch, out: &mut Vec<ClientAction>) {
+    pub(super) fn start_adopted(
+        &mut self,
+        now: Now,
+        from: MemberId,
+        epoch: Epoch,
+        out: &mut Vec<ClientAction>,
+    ) {
         let Some(proposal) = self.assembly.proposal.as_ref().filter(|p| p.epoch == epoch) else { return };
         self.assembly.adopted = self.assembly.adopted.with(from);
         if !proposal.set.within(self.assembly.adopted) {

@@ -100,7 +100,9 @@ impl Client {
             self.bound = set;
         }
         let mut peers = self.stamps();
-        if let Some(Join { member, stamp: Some(stamp), .. }) = self.join.as_ref().filter(|_| origin != Origin::Shrink) {
+        if let Some(Join { member, stamp: Some(stamp), .. }) =
+            self.join.as_ref().filter(|_| origin != Origin::Shrink)
+        {
             peers[member.index()] = *stamp;
         }
         let proposal = Proposal {
@@ -113,8 +115,12 @@ impl Client {
             verdicts: Vec::new(),
         };
         self.set_phase(Phase::Changing);
-        self.change =
-            Some(Change { proposal: Box::new(proposal), adopted: MemberSet::EMPTY, asked_at: now, since: now });
+        self.change = Some(Change {
+            proposal: Box::new(proposal),
+            adopted: MemberSet::EMPTY,
+            asked_at: now,
+            since: now,
+        });
         self.send_change(out);
     }
 
@@ -193,7 +199,13 @@ impl Client {
         self.resend(now, new_generation, out);
     }
 
-    pub(super) fn on_adopt_refused(&mut self, now: Now, from: MemberId, epoch: Epoch, out: &mut Vec<ClientAction>) {
+    pub(super) fn on_adopt_refused(
+        &mut self,
+        now: Now,
+        from: MemberId,
+        epoch: Epoch,
+        out: &mut Vec<ClientAction>,
+    ) {
         match self.phase {
             Phase::Assembling if epoch.promise == self.promise && self.assembly_waits_for(epoch) => {
                 self.assemble(now, self.next_generation(), now, out);
@@ -234,7 +246,8 @@ impl Client {
             let Some(member) = self.members.minus(self.set).iter().find(back) else { return };
             self.attempts += 1;
             let attempt = self.attempts;
-            self.join = Some(Join { member, attempt, step: JoinStep::Maps, stamp: None, asked_at: 0, since: now });
+            self.join =
+                Some(Join { member, attempt, step: JoinStep::Maps, stamp: None, asked_at: 0, since: now });
         }
         let owed = self.is_owed();
         let Some(join) = &mut self.join else { return };
@@ -275,7 +288,11 @@ impl Client {
         out: &mut Vec<ClientAction>,
     ) {
         let Some(join) = &mut self.join else { return };
-        if self.phase != Phase::Active || epoch != self.epoch || join.attempt != attempt || join.member != from {
+        if self.phase != Phase::Active
+            || epoch != self.epoch
+            || join.attempt != attempt
+            || join.member != from
+        {
             return;
         }
         match (join.step, last) {

@@ -106,8 +106,16 @@ impl Lanes {
             if lane == NONE {
                 continue;
             }
-            if prev == NONE { self.ends[lane as usize].0 = next } else { self.link(prev).next = next }
-            if next == NONE { self.ends[lane as usize].1 = prev } else { self.link(next).prev = prev }
+            if prev == NONE {
+                self.ends[lane as usize].0 = next
+            } else {
+                self.link(prev).next = next
+            }
+            if next == NONE {
+                self.ends[lane as usize].1 = prev
+            } else {
+                self.link(next).prev = prev
+            }
             self.link(id).lane = NONE;
             let mut at = next;
             while at != NONE {

@@ -255,7 +255,9 @@ impl Client {
                 }
             }
             Msg::Promised(report) => self.on_promised(now, from, *report, out),
-            Msg::Refused { asked, stands, lease_ns } => self.on_refused(now, from, asked, stands, lease_ns, out),
+            Msg::Refused { asked, stands, lease_ns } => {
+                self.on_refused(now, from, asked, stands, lease_ns, out)
+            }
             Msg::QueryReply { promise, misses } => self.on_query_reply(now, from, promise, misses, out),
             Msg::Adopted { epoch, counter } => self.on_adopted(now, from, epoch, counter, out),
             Msg::AdoptRefused { epoch } => self.on_adopt_refused(now, from, epoch, out),
@@ -361,5 +363,4 @@ impl Client {
         }
         assert!(self.flushed <= self.horizon.answered(), "flushed beyond what was answered");
     }
-
 }

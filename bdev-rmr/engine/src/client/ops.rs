@@ -243,7 +243,9 @@ impl Client {
         let live = matches!(self.phase, Phase::Active | Phase::Changing);
         let mine = |op: &&mut Op| {
             let sending = op.sending == reply.tag.sending || Mutant::AnySendingAnswers.on();
-            live && sending && op.pending.has(from) && (op.epoch == reply.epoch || Mutant::AnySendingAnswers.on())
+            live && sending
+                && op.pending.has(from)
+                && (op.epoch == reply.epoch || Mutant::AnySendingAnswers.on())
         };
         let Some(op) = op.filter(mine) else {
             if let Some(buf) = buf {
@@ -440,7 +442,10 @@ impl Client {
         let timeout = self.config.leg_timeout_ns;
         let mut late = MemberSet::EMPTY;
         for op in self.requests.slots.iter().flatten() {
-            if !op.pending.is_empty() && matches!(op.stage, Stage::Sent | Stage::Expired) && now > op.sent_at + timeout {
+            if !op.pending.is_empty()
+                && matches!(op.stage, Stage::Sent | Stage::Expired)
+                && now > op.sent_at + timeout
+            {
                 late = late.or(op.pending);
             }
         }
@@ -520,7 +525,8 @@ impl Client {
     /// A flush of our own when a leg has too many live entries.
     pub(super) fn flush_for_legs(&mut self, now: Now, out: &mut Vec<ClientAction>) {
         let wanted = self.set.iter().any(|m| self.legs[m.index()].pressure);
-        let due = wanted && self.flushed < self.horizon.answered() && now >= self.flushed_at + self.config.flush_ns;
+        let due =
+            wanted && self.flushed < self.horizon.answered() && now >= self.flushed_at + self.config.flush_ns;
         if due && !self.own_flush && self.has_room() {
             self.own_flush = true;
             let range = BlockRange::default();

@@ -4,7 +4,9 @@ use super::meta::CommitNo;
 use super::{Service, Store};
 use crate::mutant::Mutant;
 use crate::{DiskOp, Now, Party, StoreAction};
-use rmr_proto::{BlockRange, BufId, ChunkBits, ChunkNo, Continuity, Epoch, MemberId, MemberSet, Msg, RegionNo, Seq};
+use rmr_proto::{
+    BlockRange, BufId, ChunkBits, ChunkNo, Continuity, Epoch, MemberId, MemberSet, Msg, RegionNo, Seq,
+};
 use std::collections::BTreeMap;
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -147,7 +149,9 @@ impl Store {
         let Some(copy) = self.copies.active.get(&id) else { return };
         let late = now > copy.since + self.config.peer_timeout_ns;
         match copy.step {
-            Step::Horizon(last) if last <= self.answered || Mutant::NoHorizon.on() => self.ask_source(now, id, out),
+            Step::Horizon(last) if last <= self.answered || Mutant::NoHorizon.on() => {
+                self.ask_source(now, id, out)
+            }
             Step::Horizon(_) if late => self.end_copy(now, id, false, out),
             Step::Reading(_) if late => self.ask_source(now, id, out),
             Step::Telling(left) if late => self.tell(now, id, left, out),
@@ -208,9 +212,17 @@ impl Store {
         self.geometry().chunk_range(chunk)
     }
 
-    pub(super) fn on_source_read(&mut self, slot: u32, ok: bool, buf: Option<BufId>, out: &mut Vec<StoreAction>) {
+    pub(super) fn on_source_read(
+        &mut self,
+        slot: u32,
+        ok: bool,
+        buf: Option<BufId>,
+        out: &mut Vec<StoreAction>,
+    ) {
         let Some(read) = self.copies.sources.get_mut(slot as usize).and_then(Option::take) else { return };
-        let good = ok && self.accepts(read.epoch).is_ok() && (!self.is_dirty(read.chunk) || Mutant::DirtySource.on());
+        let good = ok
+            && self.accepts(read.epoch).is_ok()
+            && (!self.is_dirty(read.chunk) || Mutant::DirtySource.on());
         let buf = match (good, buf) {
             (true, buf) => buf,
             (false, Some(buf)) => {
@@ -251,7 +263,13 @@ impl Store {
         if Mutant::NoClamp.on() {
             range.count = 1 << self.geometry().chunk_shift();
         }
-        out.push(StoreAction::Write { op: DiskOp::Copy(id), range, buf: Some(buf), fua: false, unmap: false });
+        out.push(StoreAction::Write {
+            op: DiskOp::Copy(id),
+            range,
+            buf: Some(buf),
+            fua: false,
+            unmap: false,
+        });
     }
 
     pub(super) fn on_copy_written(&mut self, id: u64, ok: bool, out: &mut Vec<StoreAction>) {

@@ -7,8 +7,8 @@ use crate::{DiskOp, Now, Party, StoreAction};
 use std::collections::BTreeMap;
 
 use rmr_proto::{
-    ChunkBits, Continuity, Epoch, MemberSet, Msg, Origin, Promise, Proposal, RegionMisses, RegionNo, Report, Seq,
-    SuspectRegion,
+    ChunkBits, Continuity, Epoch, MemberSet, Msg, Origin, Promise, Proposal, RegionMisses, RegionNo, Report,
+    Seq, SuspectRegion,
 };
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -55,7 +55,8 @@ impl Store {
         out: &mut Vec<StoreAction>,
     ) {
         let record = &self.meta.ram.record;
-        let stands = self.fence.as_ref().and_then(Fence::promise).map_or(record.promise, |p| p.max(record.promise));
+        let stands =
+            self.fence.as_ref().and_then(Fence::promise).map_or(record.promise, |p| p.max(record.promise));
         let again = promise == record.promise && self.promised_here && self.fence.is_none();
         if again && record.adopted.promise != promise {
             self.send_report(from, out);
@@ -192,7 +193,13 @@ impl Store {
         out.push(StoreAction::Send(to, Msg::Promised(Box::new(self.report()))));
     }
 
-    pub(super) fn on_query(&mut self, from: Party, promise: Promise, regions: &[RegionNo], out: &mut Vec<StoreAction>) {
+    pub(super) fn on_query(
+        &mut self,
+        from: Party,
+        promise: Promise,
+        regions: &[RegionNo],
+        out: &mut Vec<StoreAction>,
+    ) {
         if self.meta.ram.record.promise != promise || !self.promised_here || self.fence.is_some() {
             return;
         }
@@ -208,7 +215,13 @@ impl Store {
         out.push(StoreAction::Send(from, Msg::QueryReply { promise, misses }));
     }
 
-    pub(super) fn on_adopt(&mut self, now: Now, from: Party, proposal: Box<Proposal>, out: &mut Vec<StoreAction>) {
+    pub(super) fn on_adopt(
+        &mut self,
+        now: Now,
+        from: Party,
+        proposal: Box<Proposal>,
+        out: &mut Vec<StoreAction>,
+    ) {
         let epoch = proposal.epoch;
         if self.fence.is_none() && self.meta.ram.record.adopted == epoch && self.service == Service::Serving {
             self.send_adopted(from, epoch, out);
@@ -251,7 +264,8 @@ impl Store {
     /// Puts a proposal into the wanted metadata; one commit makes all of it durable.
     fn apply(&mut self, proposal: &Proposal) {
         let old = self.meta.ram.record.set;
-        if matches!(proposal.origin, Origin::Shrink | Origin::Join { .. }) && !Mutant::ShrinkWithoutMarks.on() {
+        if matches!(proposal.origin, Origin::Shrink | Origin::Join { .. }) && !Mutant::ShrinkWithoutMarks.on()
+        {
             let inside = self.service == Service::Serving;
             let outside = if inside { proposal.members.minus(old) } else { MemberSet::EMPTY };
             self.settle_entries(outside, old.minus(proposal.set));

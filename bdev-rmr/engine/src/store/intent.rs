@@ -38,7 +38,8 @@ impl Store {
                 self.meta.set_intent(region, true);
                 let commit = self.meta.want();
                 let none = ChunkBits::NONE;
-                let entry = Entry { written: none, since: none, last: Seq(0), users: 0, commit, used_at: now };
+                let entry =
+                    Entry { written: none, since: none, last: Seq(0), users: 0, commit, used_at: now };
                 self.entries.insert(region, entry);
             }
             if let Some(entry) = self.entries.get_mut(&region) {
@@ -128,7 +129,8 @@ impl Store {
             let old = many || now >= e.used_at + self.config.intent_idle_ns;
             e.users == 0 && e.last <= horizon && old && self.meta.done(e.commit)
         };
-        let regions: Vec<_> = self.entries.iter().filter(|(_, e)| idle(e)).map(|(r, _)| *r).take(64).collect();
+        let regions: Vec<_> =
+            self.entries.iter().filter(|(_, e)| idle(e)).map(|(r, _)| *r).take(64).collect();
         let outsiders = self.meta.ram.record.members.minus(self.meta.ram.record.set);
         for region in regions {
             if !Mutant::ClearWithoutMarks.on() {

@@ -154,7 +154,8 @@ impl Store {
         }
         let me = self.member();
         let dirty = |chunk: &u64| {
-            let (region, index) = (geometry.region_of(ChunkNo(*chunk)), geometry.index_in_region(ChunkNo(*chunk)));
+            let (region, index) =
+                (geometry.region_of(ChunkNo(*chunk)), geometry.index_in_region(ChunkNo(*chunk)));
             self.meta.ram.unclean(region, me).has(index) || self.meta.durable.unclean(region, me).has(index)
         };
         (first.0..=last.0).filter(dirty).fold(0, |bits, chunk| bits | 1 << (chunk - first.0))
@@ -247,7 +248,9 @@ impl Store {
     /// The copy of `chunk` ended: writes that waited for it go on.
     pub(super) fn wake_copy(&mut self, now: Now, chunk: ChunkNo, out: &mut Vec<StoreAction>) {
         let requests = &mut self.requests;
-        let mine = |slot: &u32| requests.slots[*slot as usize].as_ref().is_some_and(|r| r.stage == Stage::Copy(chunk));
+        let mine = |slot: &u32| {
+            requests.slots[*slot as usize].as_ref().is_some_and(|r| r.stage == Stage::Copy(chunk))
+        };
         let (go, stay): (Vec<u32>, Vec<u32>) = requests.waiting.iter().partition(|slot| mine(slot));
         requests.waiting = stay;
         for slot in go {

@@ -57,7 +57,8 @@ impl Store {
             return;
         }
         match &mut self.joining {
-            Some(joining) if joining.attempt == attempt && joining.epoch == epoch && joining.last == last => {}
+            Some(joining) if joining.attempt == attempt && joining.epoch == epoch && joining.last == last => {
+            }
             Some(joining) if joining.attempt == attempt && joining.epoch == epoch && last => {
                 if joining.stage != Stage::Ready {
                     return;
@@ -90,7 +91,8 @@ impl Store {
             }
         }
         let donors = [Donor::default(); MEMBERS_MAX];
-        self.joining = Some(Joining { epoch, set, attempt, last: false, client, stage: Stage::Pulling, donors });
+        self.joining =
+            Some(Joining { epoch, set, attempt, last: false, client, stage: Stage::Pulling, donors });
     }
 
     /// Asks donors that owe a slice, again if they are late; commits when all have given theirs.
@@ -110,7 +112,8 @@ impl Store {
             }
             donor.asked_at = now.max(1);
             let (since, cursor) = (donor.since, donor.cursor);
-            let msg = Msg::MapPull { epoch, attempt: attempt << 1 | u64::from(joining.last), stamp, since, cursor };
+            let msg =
+                Msg::MapPull { epoch, attempt: attempt << 1 | u64::from(joining.last), stamp, since, cursor };
             out.push(StoreAction::Send(Party::Member(member), msg));
         }
         if all {
@@ -212,7 +215,13 @@ impl Store {
     }
 
     /// A donor's slice arrived.
-    pub(super) fn on_slice(&mut self, now: Now, donor: MemberId, slice: &MapSlice, out: &mut Vec<StoreAction>) {
+    pub(super) fn on_slice(
+        &mut self,
+        now: Now,
+        donor: MemberId,
+        slice: &MapSlice,
+        out: &mut Vec<StoreAction>,
+    ) {
         let Some(joining) = &mut self.joining else { return };
         let mine = joining.epoch == slice.epoch
             && slice.attempt == (joining.attempt << 1 | u64::from(joining.last))

@@ -192,7 +192,12 @@ impl Meta {
         let mut items = Vec::new();
         let mut size = 0;
         while let Some(region) = self.dirty_misses.first().copied() {
-            let misses = self.ram.misses.get(&region).copied().unwrap_or(RegionMisses { region, ..Default::default() });
+            let misses = self
+                .ram
+                .misses
+                .get(&region)
+                .copied()
+                .unwrap_or(RegionMisses { region, ..Default::default() });
             size += Item::Misses(misses).size();
             if size > room {
                 return items;
@@ -329,7 +334,8 @@ pub(super) fn read(geometry: &Geometry, config: &StoreConfig, area: &[u8]) -> Re
     }
     let at = |offset: u64, len: u64| &area[offset as usize..(offset + len) as usize];
     let copies = |kind, number| [0, 1].map(|copy| at(layout.page(kind, number, copy), disk::PAGE as u64));
-    let journal = disk::open_either([0, 1].map(|c| at(layout.journal(c), config.journal_bytes)), PageKind::Journal, 0)?;
+    let journal =
+        disk::open_either([0, 1].map(|c| at(layout.journal(c), config.journal_bytes)), PageKind::Journal, 0)?;
     let items = disk::decode_journal(journal.body)?;
     let covered: BTreeSet<_> = items.iter().map(page_of).collect();
     let mut view = View::default();

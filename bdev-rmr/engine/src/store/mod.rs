@@ -88,7 +88,12 @@ impl Store {
         let superblock = Superblock::decode_either(area, &area[rmr_proto::disk::PAGE..])?;
         let read = meta::read(&superblock.geometry, &config, area)?;
         let record = read.view.record;
-        let entries = read.view.intents.iter().map(|r| (*r, intent::Entry::found(superblock.geometry.all_of(*r)))).collect();
+        let entries = read
+            .view
+            .intents
+            .iter()
+            .map(|r| (*r, intent::Entry::found(superblock.geometry.all_of(*r))))
+            .collect();
         let continuity = match record.boot {
             b if b == boot => Continuity::SameBoot,
             _ => Continuity::Broken,
@@ -150,7 +155,9 @@ impl Store {
             (Party::Client(_), Msg::Promise { promise, takeover }) => {
                 self.on_promise(now, from, promise, takeover, out);
             }
-            (Party::Client(_), Msg::Query { promise, regions }) => self.on_query(from, promise, &regions, out),
+            (Party::Client(_), Msg::Query { promise, regions }) => {
+                self.on_query(from, promise, &regions, out)
+            }
             (Party::Client(_), Msg::Adopt(proposal)) => self.on_adopt(now, from, proposal, out),
             (Party::Client(_), Msg::Join { epoch, set, attempt, last }) => {
                 self.on_join(now, from, (epoch, set, attempt, last), out);
@@ -360,10 +367,16 @@ impl Store {
     /// Asserts what must hold whatever comes in.
     pub fn check(&self) {
         let record = &self.meta.ram.record;
-        assert!(record.adopted.promise <= record.promise, "adopted an epoch newer than any promise: {record:?}");
+        assert!(
+            record.adopted.promise <= record.promise,
+            "adopted an epoch newer than any promise: {record:?}"
+        );
         if self.service == Service::Serving && self.fence.is_none() && !Mutant::ServeAfterOpen.on() {
             assert!(record.set.has(self.member()), "serving outside the set: {record:?}");
-            assert_eq!(self.meta.durable.record.adopted, record.adopted, "serving an epoch that is not durable");
+            assert_eq!(
+                self.meta.durable.record.adopted, record.adopted,
+                "serving an epoch that is not durable"
+            );
         }
         for (region, misses) in &self.meta.ram.misses {
             let all = self.superblock.geometry.all_of(*region);
