@@ -21,6 +21,8 @@ struct Candidate {
     state: State,
     invoked: u64,
     ended: u64,
+    /// Ruled out together with others: any of them may have been what the block held.
+    batch: u64,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -67,7 +69,7 @@ impl Oracle {
     pub(crate) fn new(initial: &[Vec<u64>]) -> Self {
         let blocks = (0..initial[0].len()).map(|block| {
             let values: BTreeSet<u64> = initial.iter().map(|disk| disk[block]).collect();
-            let candidate = |value| Candidate { value, state: State::Acked, invoked: 0, ended: 0 };
+            let candidate = |value| Candidate { value, state: State::Acked, invoked: 0, ended: 0, batch: 0 };
             Block { now: values.into_iter().map(candidate).collect(), ..Block::default() }
         });
         Self { blocks: blocks.collect(), step: 1, ..Self::default() }
@@ -81,7 +83,8 @@ impl Oracle {
     pub(crate) fn invoke_write(&mut self, range: BlockRange, values: &[u64]) {
         let invoked = self.tick();
         for (block, value) in (range.first..range.end()).zip(values) {
-            let candidate = Candidate { value: *value, state: State::Pending, invoked, ended: u64::MAX };
+            let candidate =
+                Candidate { value: *value, state: State::Pending, invoked, ended: u64::MAX, batch: 0 };
             self.blocks[block as usize].now.push(candidate);
         }
     }
@@ -112,6 +115,7 @@ impl Oracle {
 
     /// Removes what ended before `before`, but for `value`.
     fn rule_out(&mut self, block: u64, value: u64, before: u64) {
+        let batch = self.tick();
         let state = &mut self.blocks[block as usize];
         let out = |c: &Candidate| c.value != value && c.state != State::Pending && c.ended < before;
         let gone: Vec<Candidate> = state.now.iter().copied().filter(out).collect();
@@ -120,7 +124,7 @@ impl Oracle {
         }
         state.now.retain(|c| !out(c));
         // A failed one may be what the block held: it too may be back.
-        state.older.extend(&gone);
+        state.older.extend(gone.iter().map(|c| Candidate { batch, ..*c }));
         for read in self.reads.values_mut() {
             if read.range.first <= block && block < read.range.end() {
                 read.extra.extend(gone.iter().map(|c| (block, c.value)));
@@ -200,8 +204,8 @@ impl Oracle {
                 state.older.clear();
                 return !state.now.iter().all(covered);
             }
-            if let Some(last) = state.older.iter().rposition(covered) {
-                state.older.drain(..last);
+            if let Some(last) = state.older.iter().rev().find(|c| covered(c)).map(|c| c.batch) {
+                state.older.retain(|c| c.batch >= last);
             }
             true
         });
