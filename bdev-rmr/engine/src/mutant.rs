@@ -87,8 +87,6 @@ pub enum Mutant {
     NoFlushOfProved,
     /// What a member that leaves has not seen counts, what who was outside has not seen does not.
     OnlyLeaversMarked,
-    /// After a change of set, answers of legs that missed a chunk of the write still count.
-    KeepProvedAnswers,
     /// A joiner is let in although a donor called chunks clean after its last word.
     StaleLastWord,
     /// A joiner's suspect chunks count as clean where nobody in the set is.
@@ -169,7 +167,6 @@ impl Mutant {
         Self::ExecuteUnproved,
         Self::NoFlushOfProved,
         Self::OnlyLeaversMarked,
-        Self::KeepProvedAnswers,
         Self::StaleLastWord,
         Self::UnsuspectAtJoin,
     ];

@@ -71,7 +71,7 @@ impl Op {
         self.answered = self.answered.and(set);
         self.unclean = MemberSet::EMPTY;
         self.proved = false;
-        if self.request.op.is_write() && !Mutant::KeepProvedAnswers.on() {
+        if self.request.op.is_write() {
             self.answered = self.answered.and(self.clean);
         }
     }

@@ -85,10 +85,14 @@ pub(super) struct Meta {
     started: CommitNo,
     done: CommitNo,
     failed: bool,
+    me: MemberId,
+    /// Chunks not clean on this store, and whether that has to be counted again.
+    dirty_chunks: u64,
+    recount: bool,
 }
 
 impl Meta {
-    pub(super) fn new(geometry: Geometry, config: &StoreConfig, read: Read) -> Self {
+    pub(super) fn new(geometry: Geometry, me: MemberId, config: &StoreConfig, read: Read) -> Self {
         let Read { view, commit: last_commit, replayed } = read;
         let mut meta = Self {
             layout: Layout::new(&geometry, config.journal_bytes),
@@ -102,6 +106,9 @@ impl Meta {
             started: last_commit,
             done: last_commit,
             failed: false,
+            me,
+            dirty_chunks: 0,
+            recount: true,
         };
         if !Mutant::ForgetReplay.on() {
             meta.keep(&replayed);
@@ -143,6 +150,7 @@ impl Meta {
 
     /// The misses of `region`, to be changed.
     pub(super) fn misses_mut(&mut self, region: RegionNo) -> &mut RegionMisses {
+        self.recount = true;
         self.dirty_misses.insert(region);
         self.ram.misses.entry(region).or_insert(RegionMisses { region, ..RegionMisses::default() })
     }
@@ -173,6 +181,10 @@ impl Meta {
 
     /// Starts the next commit if there is something to commit and none is under way.
     pub(super) fn pump(&mut self, out: &mut Vec<StoreAction>) {
+        if std::mem::take(&mut self.recount) {
+            let own = |m: &RegionMisses| u64::from(m.missed[self.me.index()].or(m.suspect).len());
+            self.dirty_chunks = self.ram.misses.values().map(own).sum();
+        }
         if self.step != Step::Idle || self.failed || !self.has_changes() {
             return;
         }
@@ -282,10 +294,9 @@ impl Meta {
         encode_page(&self.durable, kind, number, self.started)
     }
 
-    /// Chunks not clean on `me`.
-    pub(super) fn dirty_chunks(&self, me: MemberId) -> u64 {
-        let own = |m: &RegionMisses| u64::from(m.missed[me.index()].or(m.suspect).len());
-        self.ram.misses.values().map(own).sum()
+    /// Chunks not clean on this store, as of the end of the last event.
+    pub(super) fn dirty_chunks(&self) -> u64 {
+        self.dirty_chunks
     }
 }
 

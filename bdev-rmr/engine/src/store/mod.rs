@@ -108,7 +108,7 @@ impl Store {
             promised_here: serve,
             client: None,
             lease_until: 0,
-            meta: Meta::new(superblock.geometry, &config, read),
+            meta: Meta::new(superblock.geometry, superblock.member, &config, read),
             fence: None,
             entries,
             answered: Seq(0),
@@ -341,7 +341,7 @@ impl Store {
 
     /// Chunks of the device not clean here.
     pub fn dirty_chunks(&self) -> u64 {
-        self.meta.dirty_chunks(self.member())
+        self.meta.dirty_chunks()
     }
 
     /// Live intent entries.
