@@ -7,15 +7,18 @@
 use comfy_table::{Table, presets::ASCII_MARKDOWN};
 use perf_engine::{MS, Pattern, Rig, Shape, US};
 use rmr_proto::{IoOp, MemberId};
-use std::time::Instant;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::{Duration, Instant};
 
 const TIB: u64 = 1 << 40;
 const PACE_NS: u64 = 10 * US;
 const DEPTH: usize = 128;
+/// A row ends here even if it has not made all its writes; how many it made stands in the table.
+const LONGEST: Duration = Duration::from_secs(12);
 
 fn main() {
     let quick = std::env::args().any(|arg| arg == "--quick");
-    let writes = if quick { 200_000 } else { 2_000_000 };
+    let writes = if quick { 200_000 } else { 1_000_000 };
     let mut table = Table::new();
     table.load_style(ASCII_MARKDOWN);
     table.set_header([
@@ -33,13 +36,11 @@ fn main() {
         "marked regions",
         "wall ns/write",
     ]);
-    for (members, lost) in [(2, 0), (3, 0), (3, 1)] {
+    for (members, lost) in [(2, 0), (3, 1)] {
         for name in ["sequential", "4 KiB random in 1 GiB", "4 KiB random in 1 TiB", "Zipf 0.99 in 1 TiB"] {
-            let row = std::panic::catch_unwind(|| row(name, members, lost, writes));
-            table.add_row(
-                row.unwrap_or_else(|_| vec![name.into(), format!("{members}-{lost}"), "panicked".into()]),
-            );
-            eprintln!("{name}, {members} members, {lost} lost: done");
+            let row = row(name, members, lost, writes);
+            eprintln!("{}", row.join(" | "));
+            table.add_row(row);
         }
     }
     println!("{table}");
@@ -62,25 +63,29 @@ fn row(name: &str, members: usize, lost: usize, writes: u64) -> Vec<String> {
     let mut pattern = pattern(name);
     rig.reset_counts();
     let began = Instant::now();
-    for _ in 0..writes {
+    let mut written = 0;
+    while written < writes && began.elapsed() < LONGEST {
+        written += 1;
         let block = pattern.block();
         rig.advance(rig.now() + PACE_NS);
         rig.wait_below(DEPTH);
         rig.submit(IoOp::Write, block, 1);
     }
     rig.wait_below(1);
-    let wall = began.elapsed().as_nanos() as f64 / writes as f64;
+    let wall = began.elapsed().as_nanos() as f64 / written as f64;
     let (counts, legs) = (rig.counts(), rig.legs() as f64);
-    assert_eq!((counts.done, counts.failed), (writes, 0), "{name}");
+    assert_eq!((counts.done, counts.failed), (written, 0), "{name}");
     let (entries, marked) = (rig.entries(), rig.marked_regions());
     rig.advance(rig.now() + MS);
-    rig.change_client();
-    let suspect = rig.counts().suspect_chunks;
-    let per_write = |count: u64| count as f64 / legs / writes as f64;
+    // With many live entries an assembly may be more than a store can take: said in the table, not hidden.
+    let changed = catch_unwind(AssertUnwindSafe(|| rig.change_client()));
+    let suspect = changed
+        .map_or("a store panicked".into(), |()| format!("{:.1}", rig.counts().suspect_chunks as f64 / 8.0));
+    let per_write = |count: u64| count as f64 / legs / written as f64;
     vec![
         name.into(),
-        format!("{} of {members}", rig.legs()),
-        writes.to_string(),
+        format!("{legs} of {members}"),
+        written.to_string(),
         format!("{:.5}", per_write(counts.meta_writes)),
         format!("{:.1}", per_write(counts.meta_bytes)),
         format!("{:.2}", per_write(counts.meta_bytes) / 4.0),
@@ -88,7 +93,7 @@ fn row(name: &str, members: usize, lost: usize, writes: u64) -> Vec<String> {
         counts.entries_max.to_string(),
         entries.to_string(),
         format!("{:.2}", entries as f64 / 64.0),
-        format!("{:.1}", suspect as f64 / 8.0),
+        suspect,
         marked.to_string(),
         format!("{wall:.0}"),
     ]
