@@ -26,7 +26,7 @@ struct Case {
 
 fn main() {
     let quick = std::env::args().any(|arg| arg == "--quick");
-    let (rounds, ios) = if quick { (3, 100_000) } else { (15, 1_000_000) };
+    let (rounds, ios) = if quick { (3, 100_000) } else { (9, 300_000) };
     let mut table = Table::new();
     table.load_style(ASCII_MARKDOWN);
     table.set_header(["IO", "members", "legs", "ns/IO: median (min..max)", "allocations/IO", "per million"]);
