@@ -310,6 +310,8 @@ impl World {
             Ev::ClientTick { host, life } => self.client_tick(host, life),
             Ev::Load { host, life } => self.load(host, life),
             Ev::Restart { node } => self.start_node(node),
+            // In the calm one client keeps the pool.
+            Ev::StartHost { host, .. } if self.calm && host != 0 => {}
             Ev::StartHost { host, takeover } => self.start_host(host, takeover),
             Ev::Link { host, member, up, life } => {
                 let stale = !up && self.nodes[member].store.is_some();
