@@ -15,7 +15,7 @@
 //! The same seed gives the same trace, hash for hash: no clock, no hash map order, no thread.
 //!
 //! # Map of files
-//! `world` events, time, driving the engines · `node` a storage node · `host` a compute node and its load · `disk` ·
+//! `world` events, time, messages · `stores`, `clients` driving the engines · `node` a storage node · `host` a compute node and its load · `disk` ·
 //! `net` · `oracle` what blocks may hold · `check` what is compared across engines · `faults` the swarm's hand ·
 //! `options` what a seed switches on · `run` a seed from start to verdict · `script` the scenario language.
 //!
@@ -23,6 +23,7 @@
 //! `tests/`: hazards by name, review traces by name, the seeds of `seeds.txt`, determinism.
 
 mod check;
+mod clients;
 mod disk;
 mod faults;
 mod host;
@@ -32,6 +33,7 @@ pub mod options;
 mod oracle;
 pub mod run;
 pub mod script;
+mod stores;
 pub mod world;
 
 pub use options::Options;

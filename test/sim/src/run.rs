@@ -117,7 +117,7 @@ fn heal(world: &mut World) {
     }
     ios = world.stats.ios - ios.min(world.stats.ios);
     world.hosts[0].loaded = false;
-    world.run_until(world.now + world.options.deadline_ns.min(500 * MS) + 100 * MS);
+    world.run_until(world.now + world.options.deadline_ns + 200 * MS);
     let left: usize = world.hosts.iter().map(|host| host.flights.len()).sum();
     if left > 0 && world.breach.is_none() {
         let text = world.describe();

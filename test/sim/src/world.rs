@@ -1,17 +1,17 @@
 //! The world: virtual time, the queue of events, and the hands that carry actions out.
 
 use crate::Breach;
-use crate::disk::{Blocks, Disk, Queued, Work};
-use crate::host::{Flight, Host};
+use crate::disk::{Blocks, Disk};
+use crate::host::Host;
 use crate::net::{ENDPOINTS, FIRST_CLIENT, Net};
 use crate::node::{Buffers, Node};
 use crate::options::Options;
 use crate::oracle::Oracle;
-use rmr_engine::client::{Client, ClientAction, ClientConfig, ClientEvent, Phase, Request};
-use rmr_engine::store::{Service, Store, format};
-use rmr_engine::{Completion, DiskOp, Party, StoreAction, StoreConfig, StoreEvent};
+use rmr_engine::client::{ClientAction, ClientConfig, ClientEvent};
+use rmr_engine::store::format;
+use rmr_engine::{Completion, Party, StoreAction, StoreConfig, StoreEvent};
 use rmr_proto::disk::Superblock;
-use rmr_proto::{BlockRange, BufId, Geometry, Incarnation, IoOp, MemberId, MemberSet, Msg, PoolId};
+use rmr_proto::{BufId, Geometry, Incarnation, MemberId, MemberSet, Msg, PoolId};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 use std::hash::{Hash, Hasher};
@@ -113,7 +113,7 @@ pub struct World {
     pub(crate) geometry: Geometry,
     pub(crate) rng: fastrand::Rng,
     pub(crate) now: u64,
-    order: u64,
+    pub(crate) order: u64,
     queue: BinaryHeap<Reverse<Scheduled>>,
     pub(crate) nodes: Vec<Node>,
     pub(crate) hosts: Vec<Host>,
@@ -122,8 +122,8 @@ pub struct World {
     pub(crate) stats: Stats,
     pub(crate) breach: Option<Breach>,
     pub(crate) calm: bool,
-    next_value: u64,
-    next_user: u64,
+    pub(crate) next_value: u64,
+    pub(crate) next_user: u64,
     hash: u64,
     /// Print every event, and check more often.
     pub trace: bool,
@@ -134,9 +134,9 @@ pub struct World {
     held: Vec<(usize, usize, Box<Msg>, Option<Blocks>)>,
     /// How requests of scenarios ended.
     pub(crate) results: BTreeMap<u64, (Completion, Option<Blocks>)>,
-    store_out: Vec<StoreAction>,
-    client_out: Vec<ClientAction>,
-    last_epoch: rmr_proto::Epoch,
+    pub(crate) store_out: Vec<StoreAction>,
+    pub(crate) client_out: Vec<ClientAction>,
+    pub(crate) last_epoch: rmr_proto::Epoch,
 }
 
 impl World {
@@ -206,7 +206,7 @@ impl World {
         MemberSet::first(self.nodes.len())
     }
 
-    fn store_config(&self) -> StoreConfig {
+    pub(crate) fn store_config(&self) -> StoreConfig {
         StoreConfig {
             journal_bytes: 64 << 10,
             tick_ns: 10 * MS,
@@ -220,7 +220,7 @@ impl World {
         }
     }
 
-    fn client_config(&self) -> ClientConfig {
+    pub(crate) fn client_config(&self) -> ClientConfig {
         ClientConfig {
             requests_max: 64,
             request_shift_max: 8,
@@ -295,7 +295,7 @@ impl World {
         }
     }
 
-    fn note(&mut self, kind: u8, what: &impl Hash) {
+    pub(crate) fn note(&mut self, kind: u8, what: &impl Hash) {
         let mut fnv = Fnv(self.hash);
         (self.now, kind).hash(&mut fnv);
         what.hash(&mut fnv);
@@ -310,6 +310,8 @@ impl World {
             Ev::ClientTick { host, life } => self.client_tick(host, life),
             Ev::Load { host, life } => self.load(host, life),
             Ev::Restart { node } => self.start_node(node),
+            // In the calm one client keeps the pool.
+            Ev::StartHost { host, .. } if self.calm && host != 0 => {}
             Ev::StartHost { host, takeover } => self.start_host(host, takeover),
             Ev::Link { host, member, up, life } => {
                 let stale = !up && self.nodes[member].store.is_some();
@@ -342,7 +344,7 @@ impl World {
 
     // ---- messages ----
 
-    fn send(&mut self, from: usize, to: usize, msg: Msg, payload: Option<Blocks>) {
+    pub(crate) fn send(&mut self, from: usize, to: usize, msg: Msg, payload: Option<Blocks>) {
         if self.filters.iter().any(|hold| hold(&Envelope { from, to, msg: &msg })) {
             self.held.push((from, to, Box::new(msg), payload));
             return;
@@ -425,407 +427,9 @@ impl World {
             }
         }
     }
-
-    // ---- stores ----
-
-    fn store_event(&mut self, node: usize, event: StoreEvent) {
-        let mut out = std::mem::take(&mut self.store_out);
-        let now = self.now;
-        if let Some(store) = &mut self.nodes[node].store {
-            store.on(now, event, &mut out);
-            store.check();
-        }
-        for action in out.drain(..) {
-            self.store_action(node, action);
-        }
-        self.store_out = out;
-    }
-
-    fn store_action(&mut self, node: usize, action: StoreAction) {
-        match action {
-            StoreAction::Send(party, msg) => {
-                let payload = payload_of(&msg).and_then(|buf| self.nodes[node].buffers.take(buf));
-                let to = match party {
-                    Party::Client(endpoint) => endpoint as usize,
-                    Party::Member(member) => member.index(),
-                };
-                self.send(node, to, msg, payload);
-            }
-            StoreAction::Write { op, range, buf, fua, .. } => {
-                if !self.geometry.holds(range) {
-                    self.fail(format!("store {node} writes {range:?}, beyond its device"));
-                    return;
-                }
-                self.stats.data_writes += 1;
-                let zeroes = || (0..range.count).map(|_| 0).collect();
-                let blocks = buf.and_then(|buf| self.nodes[node].buffers.take(buf)).unwrap_or_else(zeroes);
-                self.queue_work(node, op, Work::Write { range, blocks, fua });
-            }
-            StoreAction::Read { op, range } => self.queue_work(node, op, Work::Read { range }),
-            StoreAction::Flush { op } => {
-                let issued = self.nodes[node].disk.writes_done();
-                self.queue_work(node, op, Work::Flush { issued });
-            }
-            StoreAction::MetaWrite { offset, bytes } => {
-                self.stats.meta_writes += 1;
-                self.queue_work(node, DiskOp::Meta, Work::Meta { offset: offset as usize, bytes });
-            }
-            StoreAction::Release(buf) => {
-                self.nodes[node].buffers.take(buf);
-            }
-        }
-    }
-
-    fn queue_work(&mut self, node: usize, op: DiskOp, work: Work) {
-        let mut delay = 10_000 + self.rng.u64(0..self.options.disk_jitter_ns.max(1));
-        if self.options.disk_slow_ppm > 0 && self.rng.u32(0..1_000_000) < self.options.disk_slow_ppm {
-            delay += self.rng.u64(0..30 * MS);
-        }
-        let told = match work {
-            Work::Meta { .. } => {
-                delay += self.options.meta_delay_ns;
-                self.meta_fails == Some(node)
-            }
-            Work::Flush { .. } => self.flush_fails == Some(node),
-            _ => false,
-        };
-        let may_fail = !self.calm && !matches!(work, Work::Read { .. });
-        let fails = may_fail
-            && self.options.disk_error_ppm > 0
-            && self.rng.u32(0..1_000_000) < self.options.disk_error_ppm;
-        let fails = fails || told;
-        let life = self.nodes[node].life;
-        self.order += 1;
-        let id = self.order;
-        self.nodes[node].disk.queue.insert(id, Queued { op, work, life, fails });
-        self.at(self.now + delay, Ev::Disk { node, id });
-    }
-
-    /// The disk finishes an operation, whether the process that asked still lives or not.
-    fn disk_done(&mut self, node: usize, id: u64) {
-        let Some(queued) = self.nodes[node].disk.queue.remove(&id) else { return };
-        self.note(2, &(node, queued.op));
-        let mut read = None;
-        let effect = !queued.fails || (self.meta_fails != Some(node) && self.rng.bool());
-        if queued.fails {
-            self.count("disk error");
-        }
-        let disk = &mut self.nodes[node].disk;
-        match &queued.work {
-            Work::Write { range, blocks, fua } if effect => disk.write(*range, blocks, *fua && !queued.fails),
-            Work::Meta { offset, bytes } if effect => disk.write_meta(*offset, bytes),
-            Work::Flush { .. } if queued.fails => {
-                // The bad kind of disk: the next flush succeeds with the data gone.
-                disk.lose_cache(&mut self.rng);
-                self.oracle.lost_cache(MemberId::at(node));
-            }
-            Work::Flush { issued } => disk.flush(*issued),
-            Work::Read { range } => read = Some(disk.read(*range)),
-            _ => {}
-        }
-        let node_state = &mut self.nodes[node];
-        if node_state.life != queued.life || node_state.store.is_none() {
-            return;
-        }
-        let buf = read.map(|blocks| node_state.buffers.put(blocks));
-        self.store_event(node, StoreEvent::Disk { op: queued.op, ok: !queued.fails, buf });
-    }
-
-    fn store_tick(&mut self, node: usize, life: u64) {
-        if self.nodes[node].life != life || self.nodes[node].store.is_none() {
-            return;
-        }
-        self.store_event(node, StoreEvent::Tick);
-        let jitter = self.rng.u64(0..MS);
-        self.at(self.now + 10 * MS + jitter, Ev::StoreTick { node, life });
-        // A latched or failed store is opened again by its supervisor.
-        let service = self.nodes[node].store.as_ref().map(Store::service);
-        if matches!(service, Some(Service::Latched)) && self.nodes[node].restart_at.is_none() {
-            self.kill(node);
-            self.restart_in(node, 50 * MS);
-        }
-    }
-
-    /// Starts the process of a node, once its disk has nothing left of the last one.
-    pub(crate) fn start_node(&mut self, node: usize) {
-        if self.nodes[node].store.is_some() {
-            return;
-        }
-        if !self.nodes[node].disk.queue.is_empty() {
-            self.at(self.now + MS, Ev::Restart { node });
-            return;
-        }
-        let config = self.store_config();
-        let state = &mut self.nodes[node];
-        state.restart_at = None;
-        match Store::open(&state.disk.meta, config, state.boot) {
-            Ok(store) => {
-                state.life += 1;
-                state.store = Some(store);
-                state.buffers = Buffers::default();
-            }
-            Err(error) => return self.fail(format!("store {node} cannot be opened: {error}")),
-        }
-        let life = self.nodes[node].life;
-        self.note(3, &(node, life));
-        self.at(self.now, Ev::StoreTick { node, life });
-        for host in 0..self.hosts.len() {
-            let life = self.hosts[host].life;
-            self.at(self.now + MS, Ev::Link { host, member: node, up: true, life });
-        }
-    }
-
-    pub(crate) fn restart_in(&mut self, node: usize, delay: u64) {
-        self.nodes[node].restart_at = Some(self.now + delay);
-        self.at(self.now + delay, Ev::Restart { node });
-    }
-
-    /// kill -9: what the disk was given stays with it.
-    pub fn kill(&mut self, node: usize) {
-        let state = &mut self.nodes[node];
-        if state.store.take().is_none() {
-            return;
-        }
-        state.life += 1;
-        self.note(4, &node);
-        if self.rng.bool() {
-            for host in 0..self.hosts.len() {
-                let life = self.hosts[host].life;
-                let delay = self.rng.u64(0..20 * MS);
-                self.at(self.now + delay, Ev::Link { host, member: node, up: false, life });
-            }
-        }
-    }
-
-    /// Power loss: the queue is torn, the cache is gone or not, block by block.
-    pub fn power_off(&mut self, node: usize) {
-        self.kill(node);
-        self.nodes[node].life += 1;
-        self.nodes[node].boot += 1;
-        for (_, queued) in std::mem::take(&mut self.nodes[node].disk.queue) {
-            let disk = &mut self.nodes[node].disk;
-            let torn = match &queued.work {
-                Work::Meta { offset, bytes } => disk.tear_meta(*offset, bytes, &mut self.rng),
-                Work::Write { range, blocks, .. } => {
-                    let landed = self.rng.usize(0..=blocks.len());
-                    let part = BlockRange { first: range.first, count: landed as u32 };
-                    disk.write(part, &blocks[..landed], false);
-                    landed > 0 && landed < blocks.len()
-                }
-                _ => false,
-            };
-            if torn {
-                self.count("torn write");
-            }
-        }
-        let lost = self.nodes[node].disk.lose_cache(&mut self.rng);
-        *self.stats.faults.entry("lost unflushed write").or_default() += lost;
-        self.oracle.lost_cache(MemberId::at(node));
-    }
-
-    // ---- clients ----
-
-    pub(crate) fn start_host(&mut self, host: usize, takeover: bool) {
-        if self.hosts[host].client.is_some() {
-            self.client_event(host, ClientEvent::Start { takeover });
-            return;
-        }
-        let nonce = self.rng.u64(1..);
-        let client = Client::new(self.geometry, self.members(), nonce, self.client_config());
-        let state = &mut self.hosts[host];
-        state.client = Some(client);
-        state.life += 1;
-        state.buffers = Buffers::default();
-        let life = state.life;
-        self.note(5, &(host, life));
-        for member in 0..self.nodes.len() {
-            if self.nodes[member].store.is_some() {
-                self.client_event(host, ClientEvent::Up(MemberId::at(member)));
-            }
-        }
-        self.client_event(host, ClientEvent::Start { takeover });
-        self.at(self.now + 5 * MS, Ev::ClientTick { host, life });
-        if self.hosts[host].loaded {
-            self.at(self.now, Ev::Load { host, life });
-        }
-    }
-
-    /// kill -9 of a client.
-    pub fn crash_host(&mut self, host: usize) {
-        let state = &mut self.hosts[host];
-        if state.client.take().is_none() {
-            return;
-        }
-        state.life += 1;
-        let flights = std::mem::take(&mut state.flights);
-        self.note(6, &host);
-        for (user, flight) in flights {
-            self.lose_flight(user, &flight);
-        }
-    }
-
-    fn lose_flight(&mut self, user: u64, flight: &Flight) {
-        if flight.op.is_write() {
-            self.oracle.fail_write(flight.range, &flight.values);
-        } else if flight.op == IoOp::Read {
-            self.oracle.drop_read(user);
-        }
-    }
-
-    fn client_tick(&mut self, host: usize, life: u64) {
-        if self.hosts[host].life == life {
-            self.client_event(host, ClientEvent::Tick);
-            let jitter = self.rng.u64(0..MS / 2);
-            self.at(self.now + 5 * MS + jitter, Ev::ClientTick { host, life });
-        }
-    }
-
-    fn client_event(&mut self, host: usize, event: ClientEvent) {
-        let mut out = std::mem::take(&mut self.client_out);
-        let now = self.now;
-        if let Some(client) = &mut self.hosts[host].client {
-            client.on(now, event, &mut out);
-            client.check();
-            if client.phase() == Phase::Active && client.epoch() != self.last_epoch {
-                self.last_epoch = client.epoch();
-                self.stats.epochs += 1;
-            }
-        }
-        for action in out.drain(..) {
-            self.client_action(host, action);
-        }
-        self.client_out = out;
-    }
-
-    fn client_action(&mut self, host: usize, action: ClientAction) {
-        match action {
-            ClientAction::Send(member, msg) => {
-                let payload = payload_of(&msg).and_then(|buf| self.hosts[host].buffers.get(buf));
-                self.send(FIRST_CLIENT + host, member.index(), msg, payload);
-            }
-            ClientAction::Complete { user, result, buf } => {
-                let blocks = buf.and_then(|buf| self.hosts[host].buffers.take(buf));
-                self.completed(host, user, result, blocks);
-            }
-            ClientAction::Release(buf) => {
-                self.hosts[host].buffers.take(buf);
-            }
-        }
-    }
-
-    fn completed(&mut self, host: usize, user: u64, result: Completion, blocks: Option<Blocks>) {
-        self.note(7, &(host, user, result));
-        let Some(flight) = self.hosts[host].flights.remove(&user) else {
-            self.fail(format!("request {user} completed twice"));
-            return;
-        };
-        if let Some(buf) = flight.buf {
-            self.hosts[host].buffers.take(buf);
-        }
-        match result {
-            Ok(()) => self.stats.ios += 1,
-            Err(_) => self.stats.errors += 1,
-        }
-        match (flight.op, result) {
-            (_, Err(_)) => self.lose_flight(user, &flight),
-            (IoOp::Read, Ok(())) => match &blocks {
-                Some(read) if read.len() == flight.range.count as usize => {
-                    if let Err(what) = self.oracle.end_read(user, read) {
-                        self.fail(what);
-                    }
-                }
-                other => self.fail(format!("a read of {:?} came back with {other:?}", flight.range)),
-            },
-            (IoOp::Flush, Ok(())) => self.oracle.end_flush(flight.flush_began),
-            (_, Ok(())) => self.acked(host, &flight),
-        }
-        self.results.insert(user, (result, blocks));
-        if self.results.len() > 64 {
-            self.results.pop_first();
-        }
-        if self.hosts[host].loaded {
-            let (life, pause) = (self.hosts[host].life, self.rng.u64(0..2 * self.options.think_ns));
-            self.at(self.now + pause, Ev::Load { host, life });
-        }
-    }
-
-    fn acked(&mut self, host: usize, flight: &Flight) {
-        self.check_misses_durable(host, flight.range);
-        for (block, value) in (flight.range.first..flight.range.end()).zip(flight.values.iter()) {
-            let holders = self.clean_legs(host, self.geometry.chunk_of(block));
-            self.oracle.ack_write(block, *value, holders, flight.op == IoOp::WriteFua);
-        }
-    }
-
-    /// Hands a request to a client. `None`: it has no room, or there is no client.
-    pub(crate) fn submit(&mut self, host: usize, op: IoOp, range: BlockRange) -> Option<u64> {
-        if !self.hosts[host].client.as_ref()?.has_room() {
-            return None;
-        }
-        let user = self.next_user;
-        self.next_user += 1;
-        let zero = matches!(op, IoOp::Zero { .. });
-        let mut value = || {
-            self.next_value += 1;
-            if zero { 0 } else { self.next_value }
-        };
-        let values: Blocks =
-            if op.is_write() { (0..range.count).map(|_| value()).collect() } else { Blocks::from([]) };
-        let mut flush_began = 0;
-        match op {
-            IoOp::Read => self.oracle.invoke_read(user, range),
-            IoOp::Flush => flush_began = self.oracle.begin_flush(),
-            _ => self.oracle.invoke_write(range, &values),
-        }
-        let buf: Option<BufId> =
-            (op.is_write() && !zero).then(|| self.hosts[host].buffers.put(values.clone()));
-        self.hosts[host].flights.insert(user, Flight { op, range, values, flush_began, buf });
-        let deadline = self.now + self.options.deadline_ns;
-        self.client_event(host, ClientEvent::Submit(Request { user, op, range, buf, deadline }));
-        Some(user)
-    }
-
-    fn load(&mut self, host: usize, life: u64) {
-        let state = &self.hosts[host];
-        let busy = state.flights.len() >= self.options.depth;
-        let fenced = state.client.as_ref().is_none_or(|client| client.phase() == Phase::Fenced);
-        if state.life != life || busy || !state.loaded {
-            return;
-        }
-        if fenced {
-            self.at(self.now + 50 * MS, Ev::Load { host, life });
-            return;
-        }
-        let (op, range) = self.random_request();
-        if self.submit(host, op, range).is_none() {
-            self.at(self.now + MS, Ev::Load { host, life });
-        } else if self.hosts[host].flights.len() < self.options.depth {
-            let pause = self.rng.u64(0..2 * self.options.think_ns);
-            self.at(self.now + pause, Ev::Load { host, life });
-        }
-    }
-
-    fn random_request(&mut self) -> (IoOp, BlockRange) {
-        let hot = self.options.hot_blocks.max(1);
-        let first = self.rng.u64(0..hot);
-        let longest = (self.options.blocks - first).min(if self.rng.u8(0..8) == 0 { 12 } else { 3 });
-        let range = BlockRange { first, count: self.rng.u64(1..=longest) as u32 };
-        if self.rng.u8(0..100) < self.options.writes_pct {
-            let op = match self.rng.u8(0..20) {
-                0 => IoOp::WriteFua,
-                1 if !(range.first..range.end()).any(|block| self.oracle.allows(block, 0)) => {
-                    IoOp::Zero { unmap: self.rng.bool() }
-                }
-                _ => IoOp::Write,
-            };
-            return (op, range);
-        }
-        let flush = self.rng.u8(0..100) < self.options.flush_pct;
-        (if flush { IoOp::Flush } else { IoOp::Read }, range)
-    }
 }
 
-fn payload_of(msg: &Msg) -> Option<BufId> {
+pub(crate) fn payload_of(msg: &Msg) -> Option<BufId> {
     match msg {
         Msg::Io(_, buf) | Msg::IoReply(_, buf) | Msg::CopyReply { buf, .. } => *buf,
         _ => None,

@@ -54,6 +54,8 @@ struct Op {
     unclean: MemberSet,
     /// Writes: sent to legs that missed a chunk, because a clean one has it.
     proved: bool,
+    /// Was, in this generation: a leg may have executed it on some chunks clean there and on others missed.
+    proved_once: bool,
     flush_horizon: Seq,
     own: bool,
 }
@@ -61,7 +63,7 @@ struct Op {
 impl Op {
     fn forget_answers(&mut self) {
         (self.answered, self.clean, self.unclean) = (MemberSet::EMPTY, MemberSet::EMPTY, MemberSet::EMPTY);
-        self.proved = false;
+        (self.proved, self.proved_once) = (false, false);
     }
 
     /// After a change of set: answers of legs that are still in it count, but not those of legs that missed a chunk of
@@ -136,6 +138,7 @@ impl Client {
             clean: MemberSet::EMPTY,
             unclean: MemberSet::EMPTY,
             proved: false,
+            proved_once: false,
             flush_horizon: Seq(0),
             own,
         });
@@ -328,15 +331,17 @@ impl Client {
         let write = op.request.op.is_write();
         let (seq, expired, unclean) = (op.seq, op.stage == Stage::Expired, op.unclean);
         let no_clean_leg = write && op.clean.is_empty();
-        if !unclean.is_empty() && !no_clean_leg && expired {
-            // Executed on some legs and not on others, and its bytes are gone: only a new generation settles it.
+        let torn = op.proved_once && no_clean_leg;
+        if torn || (!unclean.is_empty() && !no_clean_leg && expired) {
+            // Executed on some legs and not on others, and its bytes are gone or no clean leg that has it is left: only
+            // a new generation settles it.
             self.assemble(now, self.next_generation(), now, out);
             return;
         }
         if !unclean.is_empty() && !no_clean_leg {
             // Clean legs have it: now those may execute it that missed a chunk of it, and stay missed. The clean ones
             // flush: were they to leave, a later FLUSH of the others could not vouch for it.
-            (op.proved, op.unclean) = (true, MemberSet::EMPTY);
+            (op.proved, op.proved_once, op.unclean) = (true, true, MemberSet::EMPTY);
             let clean = op.clean;
             self.send(now, slot, unclean, out);
             if !Mutant::NoFlushOfProved.on() {
@@ -468,7 +473,8 @@ impl Client {
     /// again: only a new generation settles it.
     pub(super) fn has_expired(&self, set: MemberSet) -> bool {
         let split = |op: &Op| !op.unclean.and(set).is_empty() && !op.clean.and(set).is_empty();
-        let stuck = |op: &Op| op.stage == Stage::Expired && (!op.pending.and(set).is_empty() || split(op));
+        let owed = |op: &Op| !op.pending.and(set).is_empty() || split(op) || op.proved_once;
+        let stuck = |op: &Op| op.stage == Stage::Expired && owed(op);
         self.requests.slots.iter().flatten().any(stuck)
     }
 
