@@ -16,10 +16,12 @@
 //! * Every target has a binary in `test/fuzz` and a corpus that is not empty; every corpus has a target.
 //!
 //! ## Map of files
-//! This one.
+//! `lib` the list and the short targets · `rmr` the formats of replication.
 //!
 //! ## Where the tests are
 //! At the end of this file.
+
+mod rmr;
 
 use tgt_env::cores::CpuMask;
 
@@ -30,6 +32,10 @@ type Target = fn(&[u8]);
 const TARGETS: &[(&str, Target)] = &[
     ("config", tgt_config::fuzz::config),
     ("cpu_mask", cpu_mask),
+    ("rmr_journal", rmr::journal),
+    ("rmr_message", rmr::message),
+    ("rmr_page", rmr::page),
+    ("rmr_superblock", rmr::superblock),
     ("rpc_params", rpc_registry::fuzz::params),
     ("rpc_request", rpc_server::fuzz::request),
 ];

@@ -1,0 +1,173 @@
+//! Test-only switches that bring old mistakes back, one at a time. In a build without the `mutants` feature
+//! [`Mutant::on`] is constant false and the switches are gone.
+
+/// A mistake that can be brought back. Named for what is left out or done wrongly.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[repr(u8)]
+pub enum Mutant {
+    /// Executes a write before its intent entry is durable (H1, H2, H22).
+    WriteBeforeIntent = 1,
+    /// Ignores that a metadata write failed (H3).
+    IgnoreMetaError,
+    /// A request is executed whatever its epoch (H4, H9, H10).
+    AnyEpoch,
+    /// A promise equal to the one given is given again to another client (H5, H26).
+    PromiseNotStrict,
+    /// A clear is accepted from any epoch (H7, H8).
+    ClearFromAnyEpoch,
+    /// A source does not look whether its chunk is clean (H9).
+    DirtySource,
+    /// All legs failing a write ends it; nothing is assembled again (H11).
+    NoReassembly,
+    /// Zeroes are not recorded as writes (H12).
+    ZeroesUntracked,
+    /// The last chunk is not clamped to the device (H18).
+    NoClamp,
+    /// A copied chunk is called clean before it is flushed (H19).
+    ClearBeforeFlush,
+    /// A store goes on in the same epoch after it was opened (H20, finding 4).
+    ServeAfterOpen,
+    /// A failed flush changes nothing (H21).
+    FlushErrorIgnored,
+    /// A write is acknowledged although a leg has not answered (H4).
+    AckOnFirst,
+    /// A request delivered twice executes twice (H25).
+    NoDedup,
+    /// A promise does not wait for requests on the disk (H25, finding 5).
+    NoDrain,
+    /// A promise or adoption does not flush (finding 7b).
+    NoFenceFlush,
+    /// Overlapping requests run together (H27).
+    NoOverlapOrder,
+    /// A disk that went back in time is believed (H45).
+    BelieveOldImage,
+    /// A set is proposed that is not contained in the one before (finding 2).
+    DisjointProposal,
+    /// An answer to an earlier sending ends a request (finding 5).
+    AnySendingAnswers,
+    /// Any member serves as the source of a suspect chunk (finding 7a).
+    IgnoreContinuity,
+    /// Entries are removed at a start without a verdict (finding 1a, H22).
+    NoVerdict,
+    /// Entries are cleared without marks against outsiders (finding 1b).
+    ClearWithoutMarks,
+    /// Entries are cleared when answered, not flushed (H20).
+    ClearUnflushed,
+    /// A joiner forgets its own marks (finding 8b, H15).
+    JoinerForgetsOwn,
+    /// A joiner drops its own entries without a mark (finding 8b).
+    JoinerDropsEntries,
+    /// After an abandoned join IO goes on in the old epoch (finding 8a).
+    AbandonWithoutEpoch,
+    /// An entry counts against chunks its holder missed itself (finding 9).
+    EntryAgainstClean,
+    /// A copy does not wait until writes are answered by all legs (finding 11).
+    NoHorizon,
+    /// A joiner takes no delta under the freeze (H4, H36).
+    NoDelta,
+    /// A join does not freeze (H35).
+    NoFreeze,
+    /// Writes do not wait for a copy of their chunk (H24).
+    NoChunkLock,
+    /// A partly written chunk counts as clean (H31).
+    PartialWriteCleans,
+    /// A new pool calls every store clean (rule N).
+    FreshIsClean,
+    /// Adopting a smaller set leaves the bitmaps where they are, in RAM (finding 1a).
+    ShrinkWithoutMarks,
+    /// Ignores misses in reads (H1).
+    ReadMissed,
+    /// A store calls a copied chunk clean before its peers know.
+    ClearUntold,
+    /// Home pages are not written again after a replay (rule D).
+    ForgetReplay,
+    /// A write is executed on chunks that its leg missed although no clean leg has it.
+    ExecuteUnproved,
+    /// A write that only some legs hold clean is not flushed there.
+    NoFlushOfProved,
+    /// What a member that leaves has not seen counts, what who was outside has not seen does not.
+    OnlyLeaversMarked,
+    /// A joiner is let in although a donor called chunks clean after its last word.
+    StaleLastWord,
+    /// A joiner's suspect chunks count as clean where nobody in the set is.
+    UnsuspectAtJoin,
+}
+
+#[cfg(feature = "mutants")]
+mod switch {
+    use super::Mutant;
+    use std::cell::Cell;
+
+    thread_local! {
+        static ACTIVE: Cell<u8> = const { Cell::new(0) };
+    }
+
+    impl Mutant {
+        /// Is this mistake switched on, on this thread?
+        pub fn on(self) -> bool {
+            ACTIVE.with(|active| active.get() == self as u8)
+        }
+
+        /// Switches one mistake on for this thread, or all off.
+        pub fn activate(mutant: Option<Self>) {
+            ACTIVE.with(|active| active.set(mutant.map_or(0, |m| m as u8)));
+        }
+    }
+}
+
+#[cfg(not(feature = "mutants"))]
+impl Mutant {
+    /// Never, in this build.
+    pub const fn on(self) -> bool {
+        false
+    }
+}
+
+impl Mutant {
+    /// All of them.
+    pub const ALL: &'static [Self] = &[
+        Self::WriteBeforeIntent,
+        Self::IgnoreMetaError,
+        Self::AnyEpoch,
+        Self::PromiseNotStrict,
+        Self::ClearFromAnyEpoch,
+        Self::DirtySource,
+        Self::NoReassembly,
+        Self::ZeroesUntracked,
+        Self::NoClamp,
+        Self::ClearBeforeFlush,
+        Self::ServeAfterOpen,
+        Self::FlushErrorIgnored,
+        Self::AckOnFirst,
+        Self::NoDedup,
+        Self::NoDrain,
+        Self::NoFenceFlush,
+        Self::NoOverlapOrder,
+        Self::BelieveOldImage,
+        Self::DisjointProposal,
+        Self::AnySendingAnswers,
+        Self::IgnoreContinuity,
+        Self::NoVerdict,
+        Self::ClearWithoutMarks,
+        Self::ClearUnflushed,
+        Self::JoinerForgetsOwn,
+        Self::JoinerDropsEntries,
+        Self::AbandonWithoutEpoch,
+        Self::EntryAgainstClean,
+        Self::NoHorizon,
+        Self::NoDelta,
+        Self::NoFreeze,
+        Self::NoChunkLock,
+        Self::PartialWriteCleans,
+        Self::FreshIsClean,
+        Self::ShrinkWithoutMarks,
+        Self::ReadMissed,
+        Self::ClearUntold,
+        Self::ForgetReplay,
+        Self::ExecuteUnproved,
+        Self::NoFlushOfProved,
+        Self::OnlyLeaversMarked,
+        Self::StaleLastWord,
+        Self::UnsuspectAtJoin,
+    ];
+}

@@ -1,0 +1,356 @@
+//! Promises and adoptions: stop, drain, flush, persist, answer.
+
+use super::meta::CommitNo;
+use super::{OutCause, Service, Store};
+use crate::mutant::Mutant;
+use crate::{DiskOp, Now, Party, StoreAction};
+use std::collections::BTreeMap;
+
+use rmr_proto::{
+    ChunkBits, Continuity, Epoch, MemberSet, Msg, Origin, Promise, Proposal, RegionMisses, RegionNo, Report,
+    Seq, SuspectRegion,
+};
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+enum Goal {
+    Promise(Promise),
+    Adopt(Box<Proposal>),
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+enum Step {
+    /// Until the disk has no write of an older epoch.
+    Drain,
+    /// Until what it has is durable.
+    Flush,
+    /// Until the record is durable.
+    Commit(CommitNo),
+}
+
+/// A promise or an adoption being carried out. Nothing is admitted meanwhile.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(super) struct Fence {
+    goal: Goal,
+    step: Step,
+    from: Party,
+}
+
+impl Fence {
+    /// The promise that will stand when this is done.
+    pub(super) fn promise(&self) -> Option<Promise> {
+        match &self.goal {
+            Goal::Promise(promise) => Some(*promise),
+            Goal::Adopt(_) => None,
+        }
+    }
+}
+
+impl Store {
+    pub(super) fn on_promise(
+        &mut self,
+        now: Now,
+        from: Party,
+        promise: Promise,
+        takeover: bool,
+        out: &mut Vec<StoreAction>,
+    ) {
+        let record = &self.meta.ram.record;
+        let stands =
+            self.fence.as_ref().and_then(Fence::promise).map_or(record.promise, |p| p.max(record.promise));
+        let again = promise == record.promise && self.promised_here && self.fence.is_none();
+        if again && record.adopted.promise != promise {
+            self.send_report(from, out);
+            return;
+        }
+        let newer = if Mutant::PromiseNotStrict.on() {
+            promise.generation >= stands.generation
+        } else {
+            promise > stands || (promise == stands && !self.promised_here)
+        };
+        let leased = !takeover && now < self.lease_until && promise.nonce != record.promise.nonce;
+        if !newer || leased {
+            if promise != stands {
+                let lease_ns = if newer { self.lease_until - now } else { 0 };
+                out.push(StoreAction::Send(from, Msg::Refused { asked: promise, stands, lease_ns }));
+            }
+            return;
+        }
+        if matches!(&self.fence, Some(Fence { step: Step::Commit(_), .. })) {
+            return; // The client asks again.
+        }
+        self.client = Some(from);
+        self.joining = None;
+        self.start_fence(Goal::Promise(promise), from, out);
+    }
+
+    /// Leaves the set under the promise that stands.
+    pub(super) fn promise_again(&mut self, from: Party, out: &mut Vec<StoreAction>) {
+        self.start_fence(Goal::Promise(self.meta.ram.record.promise), from, out);
+    }
+
+    fn start_fence(&mut self, goal: Goal, from: Party, out: &mut Vec<StoreAction>) {
+        let step = self.fence.as_ref().map_or(Step::Drain, |fence| fence.step);
+        self.fence = Some(Fence { goal, step, from });
+        self.send_back_waiting(out);
+        self.copies.cancel_all();
+        self.step_fence(out);
+    }
+
+    /// Goes on once the disk is drained.
+    pub(super) fn step_fence(&mut self, out: &mut Vec<StoreAction>) {
+        let Some(fence) = &mut self.fence else { return };
+        if fence.step != Step::Drain || (self.on_disk > 0 && !Mutant::NoDrain.on()) {
+            return;
+        }
+        fence.step = Step::Flush;
+        if Mutant::NoFenceFlush.on() {
+            self.on_fence_flushed(true, out);
+        } else {
+            out.push(StoreAction::Flush { op: DiskOp::Fence });
+        }
+    }
+
+    pub(super) fn on_fence_flushed(&mut self, ok: bool, out: &mut Vec<StoreAction>) {
+        if self.fence.as_ref().is_none_or(|fence| fence.step != Step::Flush) {
+            return;
+        }
+        let Some(Fence { goal, from, .. }) = self.fence.take() else { return };
+        if !ok && !Mutant::FlushErrorIgnored.on() {
+            // Counts as unreachable: no answer. What the cache held may be gone.
+            self.fail_disk(true);
+            return;
+        }
+        match &goal {
+            Goal::Promise(promise) => {
+                if self.service == Service::Serving {
+                    self.set_service(Service::Out(OutCause::Promised));
+                }
+                self.meta.ram.record.promise = *promise;
+            }
+            Goal::Adopt(proposal) => {
+                if !self.may_adopt(proposal) {
+                    let epoch = proposal.epoch;
+                    out.push(StoreAction::Send(from, Msg::AdoptRefused { epoch }));
+                    return;
+                }
+                self.apply(proposal);
+            }
+        }
+        self.meta.touch_record();
+        let step = Step::Commit(self.meta.want());
+        self.fence = Some(Fence { goal, step, from });
+        self.meta.pump(out);
+    }
+
+    pub(super) fn fence_committed(&mut self, now: Now, out: &mut Vec<StoreAction>) {
+        let Some(Fence { step: Step::Commit(commit), .. }) = &self.fence else { return };
+        if !self.meta.done(*commit) {
+            return;
+        }
+        let Some(fence) = self.fence.take() else { return };
+        match fence.goal {
+            Goal::Promise(_) => {
+                self.promised_here = true;
+                if let Service::Out(_) = self.service {
+                    self.set_service(Service::Out(OutCause::Promised));
+                }
+                self.send_report(fence.from, out);
+            }
+            Goal::Adopt(proposal) => {
+                self.set_service(Service::Serving);
+                self.lease_until = now + self.config.lease_ns;
+                self.send_adopted(fence.from, proposal.epoch, out);
+            }
+        }
+    }
+
+    fn send_adopted(&self, to: Party, epoch: Epoch, out: &mut Vec<StoreAction>) {
+        let counter = self.meta.durable.record.counter;
+        out.push(StoreAction::Send(to, Msg::Adopted { epoch, counter }));
+    }
+
+    fn report(&self) -> Report {
+        let mut suspects: BTreeMap<RegionNo, SuspectRegion> = BTreeMap::new();
+        for (region, entry) in &self.entries {
+            let (written, proved) = (entry.written, entry.since);
+            suspects.insert(*region, SuspectRegion { region: *region, written, proved });
+        }
+        for (region, misses) in self.meta.ram.misses.iter().filter(|(_, m)| !m.suspect.is_empty()) {
+            let none = SuspectRegion { region: *region, ..SuspectRegion::default() };
+            let entry = suspects.entry(*region).or_insert(none);
+            entry.written = entry.written.or(misses.suspect);
+        }
+        Report {
+            promise: self.meta.ram.record.promise,
+            record: self.meta.ram.record,
+            incarnation: self.superblock.incarnation,
+            continuity: self.continuity,
+            suspects: suspects.into_values().collect(),
+        }
+    }
+
+    fn send_report(&self, to: Party, out: &mut Vec<StoreAction>) {
+        out.push(StoreAction::Send(to, Msg::Promised(Box::new(self.report()))));
+    }
+
+    pub(super) fn on_query(
+        &mut self,
+        from: Party,
+        promise: Promise,
+        regions: &[RegionNo],
+        out: &mut Vec<StoreAction>,
+    ) {
+        if self.meta.ram.record.promise != promise || !self.promised_here || self.fence.is_some() {
+            return;
+        }
+        let me = self.member();
+        let own = |region: &RegionNo| {
+            let mut misses = self.meta.ram.misses.get(region).copied().unwrap_or_default();
+            misses.region = *region;
+            misses.missed[me.index()] = self.meta.ram.missed(*region, me);
+            misses.suspect = self.meta.ram.unclean(*region, me).minus(misses.missed[me.index()]);
+            misses
+        };
+        let misses = regions.iter().map(own).collect();
+        out.push(StoreAction::Send(from, Msg::QueryReply { promise, misses }));
+    }
+
+    pub(super) fn on_adopt(
+        &mut self,
+        now: Now,
+        from: Party,
+        proposal: Box<Proposal>,
+        out: &mut Vec<StoreAction>,
+    ) {
+        let epoch = proposal.epoch;
+        if self.fence.is_none() && self.meta.ram.record.adopted == epoch && self.service == Service::Serving {
+            self.send_adopted(from, epoch, out);
+            return;
+        }
+        if let Some(fence) = &self.fence {
+            let same = matches!(&fence.goal, Goal::Adopt(p) if p.epoch >= epoch);
+            if same || fence.promise().is_some() || matches!(fence.step, Step::Commit(_)) {
+                return; // The client asks again.
+            }
+        }
+        if !self.may_adopt(&proposal) {
+            out.push(StoreAction::Send(from, Msg::AdoptRefused { epoch }));
+            return;
+        }
+        let _ = now;
+        self.start_fence(Goal::Adopt(proposal), from, out);
+    }
+
+    /// Rule E: who may adopt what.
+    fn may_adopt(&self, proposal: &Proposal) -> bool {
+        let record = &self.meta.ram.record;
+        let me = self.member();
+        let ours = record.promise == proposal.epoch.promise && self.promised_here;
+        if !ours || proposal.epoch <= record.adopted || !proposal.set.has(me) {
+            return false;
+        }
+        match proposal.origin {
+            Origin::Create { .. } => record.adopted == Epoch::default(),
+            Origin::Assembly => record.adopted.promise < record.promise,
+            Origin::Join { member } if member == me => self.join_ready(proposal.base),
+            Origin::Join { member } if !Mutant::StaleLastWord.on() => {
+                let holds = |(to, _, then)| to == member && self.copies.clears() == Some(then);
+                self.service == Service::Serving && self.last_word.is_some_and(holds)
+            }
+            Origin::Shrink | Origin::Join { .. } => self.service == Service::Serving,
+        }
+    }
+
+    /// Puts a proposal into the wanted metadata; one commit makes all of it durable.
+    fn apply(&mut self, proposal: &Proposal) {
+        let old = self.meta.ram.record.set;
+        if matches!(proposal.origin, Origin::Shrink | Origin::Join { .. }) && !Mutant::ShrinkWithoutMarks.on()
+        {
+            let inside = self.service == Service::Serving;
+            let outside = if inside { proposal.members.minus(old) } else { MemberSet::EMPTY };
+            self.settle_entries(outside, old.minus(proposal.set));
+        }
+        match proposal.origin {
+            Origin::Create { reference } => self.apply_create(proposal.members.without(reference)),
+            Origin::Assembly => self.apply_verdicts(&proposal.verdicts),
+            Origin::Shrink => {}
+            Origin::Join { member } if member == self.member() => self.apply_own_join(),
+            Origin::Join { member } => self.mark_if_other_disk(member, proposal.peers[member.index()]),
+        }
+        let same_generation = self.meta.ram.record.adopted.promise == proposal.epoch.promise;
+        if !same_generation {
+            (self.answered, self.flushed) = (Seq(0), Seq(0));
+        }
+        self.last_word = None;
+        self.requests.new_epoch();
+        self.copies.new_epoch();
+        self.joining = None;
+        let record = &mut self.meta.ram.record;
+        record.adopted = proposal.epoch;
+        record.base = proposal.base;
+        record.origin = proposal.origin;
+        record.set = proposal.set;
+        record.members = proposal.members;
+        record.boot = self.boot;
+        record.peers = proposal.peers;
+        self.continuity = Continuity::Unbroken;
+        self.meta.counts = true;
+    }
+
+    fn apply_create(&mut self, everything_missed_by: MemberSet) {
+        if Mutant::FreshIsClean.on() {
+            return;
+        }
+        let regions = self.geometry().regions();
+        for region in (0..regions).map(RegionNo) {
+            let all = self.geometry().all_of(region);
+            for member in everything_missed_by.iter() {
+                self.meta.add_missed(region, member, all);
+            }
+            self.changed(region);
+        }
+    }
+
+    fn apply_verdicts(&mut self, verdicts: &[RegionMisses]) {
+        let me = self.member();
+        for verdict in verdicts {
+            let all = self.geometry().all_of(verdict.region);
+            for member in self.meta.ram.record.members.iter() {
+                self.meta.add_missed(verdict.region, member, verdict.missed[member.index()].and(all));
+            }
+            if !self.meta.ram.unclean(verdict.region, me).and(verdict.suspect).is_empty() {
+                let misses = self.meta.misses_mut(verdict.region);
+                misses.suspect = misses.suspect.minus(verdict.suspect);
+            }
+            self.changed(verdict.region);
+        }
+        self.drop_entries();
+    }
+
+    /// Marks everything as missed by a joiner whose disk is not the one that was known.
+    fn mark_if_other_disk(&mut self, member: rmr_proto::MemberId, stamp: rmr_proto::Stamp) {
+        if !self.is_other_disk(member, stamp) {
+            return;
+        }
+        for region in (0..self.geometry().regions()).map(RegionNo) {
+            let all = self.geometry().all_of(region);
+            self.meta.add_missed(region, member, all);
+            self.changed(region);
+        }
+    }
+
+    /// The joiner: its own entries become suspect marks; then they go. They stay suspect even where nobody in the set is
+    /// clean: who is may be outside.
+    fn apply_own_join(&mut self) {
+        let regions: Vec<(RegionNo, ChunkBits)> = self.entries.iter().map(|(r, e)| (*r, e.written)).collect();
+        for (region, written) in regions {
+            let nobody_clean = self.missed_by_all_donors(region);
+            let suspect = if Mutant::UnsuspectAtJoin.on() { written.minus(nobody_clean) } else { written };
+            if !suspect.is_empty() && !Mutant::JoinerDropsEntries.on() {
+                let misses = self.meta.misses_mut(region);
+                misses.suspect = misses.suspect.or(suspect);
+            }
+        }
+        self.drop_entries();
+    }
+}

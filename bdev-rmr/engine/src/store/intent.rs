@@ -1,0 +1,150 @@
+//! Intent entries: durable before a write into their region, cleared when nothing can depend on them.
+
+use super::Store;
+use super::meta::CommitNo;
+use crate::Now;
+use crate::mutant::Mutant;
+use rmr_proto::{BlockRange, ChunkBits, MemberSet, RegionNo, Seq};
+
+/// A live entry. While it lives the region is suspect at a start, and missed by every member outside the set.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(super) struct Entry {
+    /// Chunks written since the entry was made; the whole region if an earlier opener made it.
+    pub(super) written: ChunkBits,
+    /// Chunks written since this epoch was adopted: who is outside the set has missed them, whoever holds them clean.
+    pub(super) since: ChunkBits,
+    /// Last write into the region.
+    pub(super) last: Seq,
+    /// Requests that wait for the entry or execute.
+    pub(super) users: u32,
+    /// Durable with this commit.
+    commit: CommitNo,
+    used_at: Now,
+}
+
+impl Entry {
+    /// An entry read from disk.
+    pub(super) fn found(all: ChunkBits) -> Self {
+        Self { written: all, since: ChunkBits::NONE, last: Seq(0), users: 0, commit: 0, used_at: 0 }
+    }
+}
+
+impl Store {
+    /// Makes sure that every region of `range` has an entry, wanted or durable; the commit to wait for comes back.
+    pub(super) fn enter(&mut self, now: Now, range: BlockRange) -> CommitNo {
+        let mut wait = 0;
+        for region in self.regions_of(range) {
+            if !self.entries.contains_key(&region) {
+                self.meta.set_intent(region, true);
+                let commit = self.meta.want();
+                let none = ChunkBits::NONE;
+                let entry =
+                    Entry { written: none, since: none, last: Seq(0), users: 0, commit, used_at: now };
+                self.entries.insert(region, entry);
+            }
+            if let Some(entry) = self.entries.get_mut(&region) {
+                entry.users += 1;
+                entry.used_at = now;
+                wait = wait.max(entry.commit);
+            }
+        }
+        wait
+    }
+
+    /// The request leaves its regions.
+    pub(super) fn leave(&mut self, range: BlockRange) {
+        for region in self.regions_of(range) {
+            if let Some(entry) = self.entries.get_mut(&region) {
+                entry.users -= 1;
+            }
+        }
+    }
+
+    /// Notes in RAM what a write is about to touch.
+    pub(super) fn note_write(&mut self, range: BlockRange, seq: Seq) {
+        for region in self.regions_of(range) {
+            let bits = self.geometry().bits_of(region, range);
+            let Some(entry) = self.entries.get_mut(&region) else { continue };
+            entry.last = entry.last.max(seq);
+            entry.written = entry.written.or(bits);
+            if !bits.minus(entry.since).is_empty() {
+                entry.since = entry.since.or(bits);
+                self.changed(region);
+            }
+        }
+    }
+
+    pub(super) fn regions_of(&self, range: BlockRange) -> impl Iterator<Item = RegionNo> + use<> {
+        let (first, last) = self.geometry().chunks_of(range);
+        (self.geometry().region_of(first).0..=self.geometry().region_of(last).0).map(RegionNo)
+    }
+
+    /// What the entry of `region` proves that everybody outside the set of this epoch missed.
+    pub(super) fn outsiders_missed(&self, region: RegionNo) -> ChunkBits {
+        self.entries.get(&region).map_or(ChunkBits::NONE, |entry| entry.since)
+    }
+
+    /// What it proves against a member that leaves the set now: chunks written, but for those this store missed itself,
+    /// for which the leaver may be the one that holds them.
+    fn leavers_missed(&self, region: RegionNo) -> ChunkBits {
+        let Some(entry) = self.entries.get(&region) else { return ChunkBits::NONE };
+        if Mutant::EntryAgainstClean.on() {
+            return self.geometry().all_of(region);
+        }
+        let me = self.member();
+        entry.written.minus(self.meta.ram.unclean(region, me)).minus(self.meta.durable.unclean(region, me))
+    }
+
+    /// The set changes: turns what every live entry says into marks against who was outside and who leaves; the entries
+    /// stay.
+    pub(super) fn settle_entries(&mut self, outside: MemberSet, leaving: MemberSet) {
+        let regions: Vec<_> = self.entries.keys().copied().collect();
+        for region in regions {
+            if !Mutant::OnlyLeaversMarked.on() {
+                self.mark_region(region, outside, self.outsiders_missed(region));
+            }
+            self.mark_region(region, leaving, self.leavers_missed(region));
+            if let Some(entry) = self.entries.get_mut(&region) {
+                entry.since = ChunkBits::NONE;
+            }
+        }
+    }
+
+    fn mark_region(&mut self, region: RegionNo, outsiders: MemberSet, missed: ChunkBits) {
+        for member in outsiders.iter() {
+            if self.meta.add_missed(region, member, missed) {
+                self.changed(region);
+            }
+        }
+    }
+
+    /// Clears entries that are idle and flushed everywhere; what they say of outsiders becomes marks in the same commit.
+    pub(super) fn clear_idle_entries(&mut self, now: Now) {
+        if self.service != super::Service::Serving || self.fence.is_some() {
+            return;
+        }
+        let horizon = if Mutant::ClearUnflushed.on() { self.answered } else { self.flushed };
+        let many = self.pressure();
+        let idle = |e: &Entry| {
+            let old = many || now >= e.used_at + self.config.intent_idle_ns;
+            e.users == 0 && e.last <= horizon && old && self.meta.done(e.commit)
+        };
+        let regions: Vec<_> =
+            self.entries.iter().filter(|(_, e)| idle(e)).map(|(r, _)| *r).take(64).collect();
+        let outsiders = self.meta.ram.record.members.minus(self.meta.ram.record.set);
+        for region in regions {
+            if !Mutant::ClearWithoutMarks.on() {
+                self.mark_region(region, outsiders, self.outsiders_missed(region));
+            }
+            self.entries.remove(&region);
+            self.meta.set_intent(region, false);
+        }
+    }
+
+    /// Removes all entries: their meaning has been written elsewhere in the same commit.
+    pub(super) fn drop_entries(&mut self) {
+        for region in std::mem::take(&mut self.entries).into_keys() {
+            self.meta.set_intent(region, false);
+        }
+    }
+}

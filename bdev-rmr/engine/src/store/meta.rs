@@ -1,0 +1,404 @@
+//! Metadata of a store: what is wanted (in RAM), what is durable, and the commits between them.
+//!
+//! A commit is one journal record, written to copy 0, then to copy 1; with the second it counts. Then the home pages it
+//! touches are written, copy 0 then copy 1. Only then the journal may be written again. Whatever is cut short, one of the
+//! two journal copies holds the newest whole record, and replaying it over the home pages gives the state it describes.
+
+use crate::mutant::Mutant;
+use crate::{StoreAction, StoreConfig};
+use rmr_proto::disk::{self, INTENTS_PER_PAGE, Item, Layout, MISSES_PER_PAGE, PageKind};
+use rmr_proto::{ChunkBits, EpochRecord, Geometry, MemberId, RegionMisses, RegionNo};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// One view of the metadata: the wanted one or the durable one.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
+pub struct View {
+    /// The epoch record.
+    pub record: EpochRecord,
+    /// Regions with a live intent entry.
+    pub intents: BTreeSet<RegionNo>,
+    /// Misses, only of regions that have or had some.
+    pub misses: BTreeMap<RegionNo, RegionMisses>,
+}
+
+impl View {
+    /// Chunks of `region` that `member` has missed.
+    pub fn missed(&self, region: RegionNo, member: MemberId) -> ChunkBits {
+        self.misses.get(&region).map_or(ChunkBits::NONE, |m| m.missed[member.index()])
+    }
+
+    /// Chunks of `region` that are not clean on the store `me` itself: missed or suspect.
+    pub fn unclean(&self, region: RegionNo, me: MemberId) -> ChunkBits {
+        self.misses.get(&region).map_or(ChunkBits::NONE, |m| m.missed[me.index()].or(m.suspect))
+    }
+
+    pub(super) fn apply(&mut self, item: &Item) {
+        match item {
+            Item::Epoch(record) => self.record = *record,
+            Item::Intent { region, live: true } => {
+                self.intents.insert(*region);
+            }
+            Item::Intent { region, live: false } => {
+                self.intents.remove(region);
+            }
+            Item::Misses(misses) => {
+                self.misses.insert(misses.region, *misses);
+            }
+        }
+    }
+}
+
+/// Number of a commit; a change is durable when the commit named by [`Meta::want`] is [`Meta::done`].
+pub(super) type CommitNo = u64;
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+enum Step {
+    Idle,
+    /// Journal copy `copy` is being written.
+    Journal {
+        copy: usize,
+        bytes: Vec<u8>,
+        items: Vec<Item>,
+    },
+    /// Home pages of copy `copy` are being written, `left` still to go.
+    Home {
+        copy: usize,
+        pages: BTreeSet<(PageKind, u64)>,
+        left: Vec<(PageKind, u64)>,
+    },
+}
+
+/// Metadata and its commit machine.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(super) struct Meta {
+    layout: Layout,
+    /// What is wanted.
+    pub(super) ram: View,
+    /// What is durable.
+    pub(super) durable: View,
+    /// Counts commits while in the set: see `EpochRecord::counter`.
+    pub(super) counts: bool,
+    dirty_record: bool,
+    dirty_intents: BTreeSet<RegionNo>,
+    dirty_misses: BTreeSet<RegionNo>,
+    step: Step,
+    started: CommitNo,
+    done: CommitNo,
+    failed: bool,
+    me: MemberId,
+    /// Chunks not clean on this store, and whether that has to be counted again.
+    dirty_chunks: u64,
+    recount: bool,
+}
+
+impl Meta {
+    pub(super) fn new(geometry: Geometry, me: MemberId, config: &StoreConfig, read: Read) -> Self {
+        let Read { view, commit: last_commit, replayed } = read;
+        let mut meta = Self {
+            layout: Layout::new(&geometry, config.journal_bytes),
+            ram: view.clone(),
+            durable: view,
+            counts: false,
+            dirty_record: false,
+            dirty_intents: BTreeSet::new(),
+            dirty_misses: BTreeSet::new(),
+            step: Step::Idle,
+            started: last_commit,
+            done: last_commit,
+            failed: false,
+            me,
+            dirty_chunks: 0,
+            recount: true,
+        };
+        if !Mutant::ForgetReplay.on() {
+            meta.keep(&replayed);
+        }
+        meta
+    }
+
+    /// What was replayed may not be on its home pages yet: the next record, which takes the place of the one that holds
+    /// it, says it again.
+    fn keep(&mut self, replayed: &[Item]) {
+        for item in replayed {
+            match item {
+                Item::Epoch(_) => self.dirty_record = true,
+                Item::Intent { region, .. } => {
+                    self.dirty_intents.insert(*region);
+                }
+                Item::Misses(misses) => {
+                    self.dirty_misses.insert(misses.region);
+                }
+            }
+        }
+    }
+
+    /// A metadata write failed: the store is of no use until it is opened again.
+    pub(super) fn failed(&self) -> bool {
+        self.failed
+    }
+
+    pub(super) fn touch_record(&mut self) {
+        self.dirty_record = true;
+    }
+
+    pub(super) fn set_intent(&mut self, region: RegionNo, live: bool) {
+        let changed = if live { self.ram.intents.insert(region) } else { self.ram.intents.remove(&region) };
+        if changed {
+            self.dirty_intents.insert(region);
+        }
+    }
+
+    /// The misses of `region`, to be changed.
+    pub(super) fn misses_mut(&mut self, region: RegionNo) -> &mut RegionMisses {
+        self.recount = true;
+        self.dirty_misses.insert(region);
+        self.ram.misses.entry(region).or_insert(RegionMisses { region, ..RegionMisses::default() })
+    }
+
+    /// Adds chunks missed by `member`; true if that changed anything.
+    pub(super) fn add_missed(&mut self, region: RegionNo, member: MemberId, chunks: ChunkBits) -> bool {
+        if chunks.minus(self.ram.missed(region, member)).is_empty() {
+            return false;
+        }
+        let missed = &mut self.misses_mut(region).missed[member.index()];
+        *missed = missed.or(chunks);
+        true
+    }
+
+    fn has_changes(&self) -> bool {
+        self.dirty_record || !self.dirty_intents.is_empty() || !self.dirty_misses.is_empty()
+    }
+
+    /// The commit that makes everything wanted so far durable.
+    pub(super) fn want(&self) -> CommitNo {
+        if self.has_changes() { self.started + 1 } else { self.started }
+    }
+
+    /// Is the change that [`Self::want`] named durable?
+    pub(super) fn done(&self, commit: CommitNo) -> bool {
+        self.done >= commit
+    }
+
+    /// Starts the next commit if there is something to commit and none is under way.
+    pub(super) fn pump(&mut self, out: &mut Vec<StoreAction>) {
+        if std::mem::take(&mut self.recount) {
+            let own = |m: &RegionMisses| u64::from(m.missed[self.me.index()].or(m.suspect).len());
+            self.dirty_chunks = self.ram.misses.values().map(own).sum();
+        }
+        if self.step != Step::Idle || self.failed || !self.has_changes() {
+            return;
+        }
+        let items = self.take_items();
+        self.started += 1;
+        let bytes = disk::encode_journal(self.started, &items);
+        out.push(StoreAction::MetaWrite { offset: self.layout.journal(0), bytes: bytes.clone() });
+        self.step = Step::Journal { copy: 0, bytes, items };
+    }
+
+    /// Everything wanted, or as many marks as the journal has room for (marks may go first: they only say more).
+    fn take_items(&mut self) -> Vec<Item> {
+        let room = self.layout.journal_bytes() as usize - 1024;
+        if self.counts {
+            self.ram.record.counter += 1;
+        }
+        let mut items = Vec::new();
+        let mut size = 0;
+        while let Some(region) = self.dirty_misses.first().copied() {
+            let misses = self
+                .ram
+                .misses
+                .get(&region)
+                .copied()
+                .unwrap_or(RegionMisses { region, ..Default::default() });
+            size += Item::Misses(misses).size();
+            if size > room {
+                return items;
+            }
+            self.dirty_misses.remove(&region);
+            items.push(Item::Misses(misses));
+        }
+        assert!(size + self.dirty_intents.len() * 16 <= room, "more changes than the journal holds");
+        for region in std::mem::take(&mut self.dirty_intents) {
+            items.push(Item::Intent { region, live: self.ram.intents.contains(&region) });
+        }
+        self.dirty_record = false;
+        items.push(Item::Epoch(self.ram.record));
+        items
+    }
+
+    /// A metadata write ended. Returns true when a commit became durable.
+    pub(super) fn on_written(&mut self, ok: bool, out: &mut Vec<StoreAction>) -> bool {
+        if !ok && !Mutant::IgnoreMetaError.on() {
+            self.failed = true;
+            self.step = Step::Idle;
+            return false;
+        }
+        match std::mem::replace(&mut self.step, Step::Idle) {
+            Step::Idle => false,
+            Step::Journal { copy: 0, bytes, items } => {
+                out.push(StoreAction::MetaWrite { offset: self.layout.journal(1), bytes: bytes.clone() });
+                self.step = Step::Journal { copy: 1, bytes, items };
+                false
+            }
+            Step::Journal { items, .. } => {
+                self.commit(&items);
+                self.start_home(0, items.iter().map(page_of).collect(), out);
+                true
+            }
+            Step::Home { copy, pages, left } => {
+                self.go_on_home(copy, pages, left, out);
+                false
+            }
+        }
+    }
+
+    fn commit(&mut self, items: &[Item]) {
+        for item in items {
+            self.durable.apply(item);
+        }
+        if items.iter().any(|item| matches!(item, Item::Epoch(_))) {
+            self.done = self.started;
+        } else {
+            // Only a first part: what was wanted becomes durable with a later commit, and waits for it.
+            self.dirty_record = true;
+        }
+    }
+
+    fn start_home(&mut self, copy: usize, pages: BTreeSet<(PageKind, u64)>, out: &mut Vec<StoreAction>) {
+        let left = pages.iter().copied().collect();
+        self.go_on_home(copy, pages, left, out);
+    }
+
+    fn go_on_home(
+        &mut self,
+        copy: usize,
+        pages: BTreeSet<(PageKind, u64)>,
+        mut left: Vec<(PageKind, u64)>,
+        out: &mut Vec<StoreAction>,
+    ) {
+        match left.pop() {
+            Some((kind, number)) => {
+                let offset = self.layout.page(kind, number, copy);
+                out.push(StoreAction::MetaWrite { offset, bytes: self.page(kind, number) });
+                self.step = Step::Home { copy, pages, left };
+            }
+            None if copy == 0 => self.start_home(1, pages, out),
+            None => {
+                self.step = Step::Idle;
+                self.pump(out);
+            }
+        }
+    }
+
+    fn page(&self, kind: PageKind, number: u64) -> Vec<u8> {
+        encode_page(&self.durable, kind, number, self.started)
+    }
+
+    /// Chunks not clean on this store, as of the end of the last event.
+    pub(super) fn dirty_chunks(&self) -> u64 {
+        self.dirty_chunks
+    }
+}
+
+fn page_of(item: &Item) -> (PageKind, u64) {
+    match item {
+        Item::Epoch(_) => (PageKind::Epoch, 0),
+        Item::Intent { region, .. } => (PageKind::Intent, region.0 / INTENTS_PER_PAGE),
+        Item::Misses(misses) => (PageKind::Map, misses.region.0 / MISSES_PER_PAGE),
+    }
+}
+
+fn encode_page(view: &View, kind: PageKind, number: u64, commit: CommitNo) -> Vec<u8> {
+    match kind {
+        PageKind::Intent => {
+            let base = number * INTENTS_PER_PAGE;
+            let live = view.intents.range(RegionNo(base)..RegionNo(base + INTENTS_PER_PAGE));
+            disk::encode_intent_page(commit, number, live.copied())
+        }
+        PageKind::Map => {
+            let base = number * MISSES_PER_PAGE;
+            let misses = view.misses.range(RegionNo(base)..RegionNo(base + MISSES_PER_PAGE));
+            disk::encode_map_page(commit, number, misses.map(|(_, m)| *m))
+        }
+        PageKind::Epoch | PageKind::Journal => disk::encode_epoch_page(commit, &view.record),
+    }
+}
+
+/// A metadata area, read.
+pub(super) struct Read {
+    pub(super) view: View,
+    pub(super) commit: CommitNo,
+    /// The last journal record.
+    pub(super) replayed: Vec<Item>,
+}
+
+/// What a metadata area says.
+pub fn read_view(geometry: &Geometry, config: &StoreConfig, area: &[u8]) -> Result<View, crate::OpenError> {
+    read(geometry, config, area).map(|read| read.view)
+}
+
+/// Reads a metadata area back: home pages, then the journal over them.
+pub(super) fn read(geometry: &Geometry, config: &StoreConfig, area: &[u8]) -> Result<Read, crate::OpenError> {
+    let layout = Layout::new(geometry, config.journal_bytes);
+    if (area.len() as u64) < layout.bytes() {
+        return Err(crate::OpenError::Area { got: area.len() as u64, need: layout.bytes() });
+    }
+    let at = |offset: u64, len: u64| &area[offset as usize..(offset + len) as usize];
+    let copies = |kind, number| [0, 1].map(|copy| at(layout.page(kind, number, copy), disk::PAGE as u64));
+    let journal =
+        disk::open_either([0, 1].map(|c| at(layout.journal(c), config.journal_bytes)), PageKind::Journal, 0)?;
+    let items = disk::decode_journal(journal.body)?;
+    let covered: BTreeSet<_> = items.iter().map(page_of).collect();
+    let mut view = View::default();
+    let mut home = |kind, number, covered: bool| match disk::open_either(copies(kind, number), kind, number) {
+        // Both copies torn while the journal holds the same: only regions the journal names can be replayed, so the
+        // older whole copy is what must survive. Copies are written one after the other; both bad is a double fault.
+        Err(error) => Err(error),
+        Ok(page) if page.commit > journal.commit && !covered => Err(rmr_proto::FormatError::Field {
+            what: "home page",
+            field: "commit",
+            value: page.commit,
+            accepted: "not newer than the journal",
+        }),
+        Ok(page) => {
+            match kind {
+                PageKind::Intent => view.intents.extend(disk::decode_intents(number, page.body)),
+                PageKind::Map => {
+                    let found = disk::decode_misses(number, page.body)?;
+                    view.misses.extend(found.into_iter().map(|m| (m.region, m)));
+                }
+                PageKind::Epoch | PageKind::Journal => view.record = disk::decode_epoch(page.body)?,
+            }
+            Ok(())
+        }
+    };
+    for kind in [PageKind::Epoch, PageKind::Intent, PageKind::Map] {
+        for number in 0..layout.pages(kind) {
+            home(kind, number, covered.contains(&(kind, number)))?;
+        }
+    }
+    for item in &items {
+        view.apply(item);
+    }
+    Ok(Read { view, commit: journal.commit, replayed: items })
+}
+
+/// The metadata area of a new store: both copies of everything, commit 1.
+pub fn format(superblock: &disk::Superblock, config: &StoreConfig, members: rmr_proto::MemberSet) -> Vec<u8> {
+    let layout = Layout::new(&superblock.geometry, config.journal_bytes);
+    let mut area = vec![0; layout.bytes() as usize];
+    let mut put = |offset: u64, bytes: &[u8]| area[offset as usize..][..bytes.len()].copy_from_slice(bytes);
+    let record = EpochRecord { members, ..EpochRecord::default() };
+    let view = View { record, ..View::default() };
+    let journal = disk::encode_journal(1, &[Item::Epoch(record)]);
+    for copy in 0..2 {
+        put(layout.superblock(copy), &superblock.encode());
+        put(layout.journal(copy), &journal);
+        for kind in [PageKind::Epoch, PageKind::Intent, PageKind::Map] {
+            for number in 0..layout.pages(kind) {
+                put(layout.page(kind, number, copy), &encode_page(&view, kind, number, 1));
+            }
+        }
+    }
+    area
+}

@@ -1,0 +1,443 @@
+//! Messages to bytes and back. `decode` checks syntax; what a message means here and now is the engine's to judge.
+
+use crate::convert::{origin_code, origin_of};
+use crate::raw::RawSuspect;
+use crate::raw::{
+    RawControl, RawEpochRecord, RawHeader, RawIo, RawIoReply, RawRegionChunks, RawRegionMisses, RawStamp,
+};
+use crate::{
+    BlockRange, BufId, ChunkBits, ChunkNo, Continuity, Epoch, EpochRecord, FormatError, Incarnation, IoOp,
+    IoReply, IoRequest, IoStatus, MapSlice, MemberSet, Msg, PoolId, Promise, Proposal, RegionMisses,
+    RegionNo, Report, Seq, Stamp, SuspectRegion, Tag, crc32c,
+};
+use zerocopy::little_endian::U64;
+use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
+
+/// Version of the protocol. A peer with another one is refused.
+pub const VERSION: u16 = 1;
+/// Most elements in one message's list.
+pub const LIST_MAX: u32 = 65_536;
+const MAGIC: u32 = u32::from_le_bytes(*b"RMR1");
+const FLAG: u32 = 1;
+/// The message is followed by a payload.
+const PAYLOAD: u32 = 2;
+
+fn control(epoch: Epoch) -> RawControl {
+    RawControl { epoch: epoch.into(), ..RawControl::new_zeroed() }
+}
+
+fn promised(promise: Promise) -> RawControl {
+    RawControl { promise: promise.into(), ..RawControl::new_zeroed() }
+}
+
+/// Kind, flags, list length and body of a message being encoded.
+struct Out {
+    kind: u16,
+    flags: u32,
+    count: usize,
+    body: Vec<u8>,
+}
+
+impl Out {
+    fn new<T: IntoBytes + Immutable>(kind: u16, fixed: &T) -> Self {
+        Self { kind, flags: 0, count: 0, body: fixed.as_bytes().to_vec() }
+    }
+
+    fn flag(mut self, flag: bool) -> Self {
+        self.flags |= if flag { FLAG } else { 0 };
+        self
+    }
+
+    fn payload(mut self, buf: Option<BufId>) -> Self {
+        self.flags |= if buf.is_some() { PAYLOAD } else { 0 };
+        self
+    }
+
+    fn list<T: IntoBytes + Immutable>(mut self, list: impl Iterator<Item = T>) -> Self {
+        for element in list {
+            self.body.extend_from_slice(element.as_bytes());
+            self.count += 1;
+        }
+        self
+    }
+}
+
+/// The bytes of `msg`, without its payload.
+pub fn encode(pool: PoolId, msg: &Msg) -> Vec<u8> {
+    let out = body_of(msg);
+    let mut header = RawHeader {
+        magic: MAGIC.into(),
+        version: VERSION.into(),
+        kind: out.kind.into(),
+        length: (out.body.len() as u32).into(),
+        crc: 0.into(),
+        pool: pool.0,
+        count: (out.count as u32).into(),
+        flags: out.flags.into(),
+    };
+    let mut bytes = header.as_bytes().to_vec();
+    bytes.extend_from_slice(&out.body);
+    header.crc = crc32c(&bytes).into();
+    bytes[..RawHeader::SIZE].copy_from_slice(header.as_bytes());
+    bytes
+}
+
+fn body_of(msg: &Msg) -> Out {
+    match msg {
+        Msg::Promise { promise, takeover } => Out::new(1, &promised(*promise)).flag(*takeover),
+        Msg::Promised(r) => {
+            let small = (r.continuity as u32).into();
+            let fixed = RawControl { a: r.incarnation.0.into(), small, ..promised(r.promise) };
+            let mut out = Out::new(2, &fixed);
+            out.body.extend_from_slice(RawEpochRecord::from(&r.record).as_bytes());
+            out.list(r.suspects.iter().map(|s| RawSuspect {
+                region: s.region.0.into(),
+                written: s.written.0.into(),
+                proved: s.proved.0.into(),
+            }))
+        }
+        Msg::Refused { asked, stands, lease_ns } => {
+            let epoch = Epoch { promise: *stands, version: 0 }.into();
+            Out::new(3, &RawControl { epoch, a: (*lease_ns).into(), ..promised(*asked) })
+        }
+        Msg::Query { promise, regions } => {
+            Out::new(4, &promised(*promise)).list(regions.iter().map(|r| U64::from(r.0)))
+        }
+        Msg::QueryReply { promise, misses } => {
+            Out::new(5, &promised(*promise)).list(misses.iter().map(|r| RawRegionMisses::from(*r)))
+        }
+        Msg::Adopt(p) => adopt(p),
+        Msg::Adopted { epoch, counter } => {
+            Out::new(7, &RawControl { a: (*counter).into(), ..control(*epoch) })
+        }
+        Msg::AdoptRefused { epoch } => Out::new(8, &control(*epoch)),
+        Msg::Join { epoch, set, attempt, last } => {
+            Out::new(9, &RawControl { set: set.0, a: (*attempt).into(), ..control(*epoch) }).flag(*last)
+        }
+        Msg::JoinReady { epoch, attempt, last, stamp } => {
+            let (b, c) = (stamp.incarnation.0.into(), stamp.counter.into());
+            Out::new(10, &RawControl { a: (*attempt).into(), b, c, ..control(*epoch) }).flag(*last)
+        }
+        Msg::Io(io, buf) => Out::new(11, &raw_io(io)).payload(*buf),
+        Msg::IoReply(reply, buf) => Out::new(12, &raw_io_reply(reply)).payload(*buf),
+        Msg::Beat { epoch, answered, flushed, counters } => {
+            let counters = counters.map(U64::from);
+            let fixed = RawControl { a: answered.0.into(), b: flushed.0.into(), counters, ..control(*epoch) };
+            Out::new(13, &fixed)
+        }
+        Msg::BeatReply { epoch, serving, dirty_chunks, pressure, stuck, counter } => {
+            let small = (u32::from(*pressure) | u32::from(*stuck) << 1).into();
+            let fixed =
+                RawControl { a: (*dirty_chunks).into(), b: (*counter).into(), small, ..control(*epoch) };
+            Out::new(14, &fixed).flag(*serving)
+        }
+        Msg::MapPull { epoch, attempt, stamp, since, cursor } => {
+            let mut fixed = RawControl { a: (*attempt).into(), b: (*since).into(), ..control(*epoch) };
+            fixed.c = cursor.0.into();
+            fixed.counters[0] = stamp.incarnation.0.into();
+            fixed.counters[1] = stamp.counter.into();
+            Out::new(15, &fixed)
+        }
+        Msg::MapSlice(s) => {
+            let next = s.next.map_or(u64::MAX, |r| r.0).into();
+            let mut fixed = RawControl { a: s.attempt.into(), b: s.at.into(), d: next, ..control(s.epoch) };
+            fixed.c = s.cursor.0.into();
+            Out::new(16, &fixed).flag(s.all_missed).list(s.regions.iter().map(|r| RawRegionMisses::from(*r)))
+        }
+        Msg::CopyRead { epoch, copy, chunk } => {
+            Out::new(17, &RawControl { a: (*copy).into(), b: chunk.0.into(), ..control(*epoch) })
+        }
+        Msg::CopyReply { epoch, copy, buf } => {
+            Out::new(18, &RawControl { a: (*copy).into(), ..control(*epoch) }).payload(*buf)
+        }
+        Msg::Cleared { epoch, region, chunks } => cleared(19, *epoch, *region, *chunks),
+        Msg::ClearedAck { epoch, region, chunks } => cleared(20, *epoch, *region, *chunks),
+    }
+}
+
+fn adopt(p: &Proposal) -> Out {
+    let (origin, origin_member) = origin_code(p.origin);
+    let base = p.base;
+    let mut fixed = RawControl { promise: base.promise.into(), a: base.version.into(), ..control(p.epoch) };
+    (fixed.set, fixed.members) = (p.set.0, p.members.0);
+    (fixed.origin, fixed.origin_member) = (origin, origin_member);
+    let mut out = Out::new(6, &fixed);
+    out.body.extend_from_slice(p.peers.map(RawStamp::from).as_bytes());
+    out.list(p.verdicts.iter().map(|r| RawRegionMisses::from(*r)))
+}
+
+fn cleared(kind: u16, epoch: Epoch, region: RegionNo, chunks: ChunkBits) -> Out {
+    Out::new(kind, &control(epoch)).list(std::iter::once(RawRegionChunks::from((region, chunks))))
+}
+
+fn raw_io(io: &IoRequest) -> RawIo {
+    let op = match io.op {
+        IoOp::Read => 1,
+        IoOp::Write => 2,
+        IoOp::WriteFua => 3,
+        IoOp::Zero { unmap: false } => 4,
+        IoOp::Zero { unmap: true } => 5,
+        IoOp::Flush => 6,
+    };
+    RawIo {
+        epoch: io.epoch.into(),
+        slot: io.tag.slot.into(),
+        sending: io.tag.sending.into(),
+        number: io.number.into(),
+        first: io.range.first.into(),
+        seq: io.seq.0.into(),
+        answered: io.answered.0.into(),
+        flushed: io.flushed.0.into(),
+        count: io.range.count.into(),
+        op,
+        proved: io.proved.into(),
+        reserved: [0; 10],
+    }
+}
+
+fn io_of(raw: &RawIo) -> Result<IoRequest, FormatError> {
+    let op = match raw.op {
+        1 => IoOp::Read,
+        2 => IoOp::Write,
+        3 => IoOp::WriteFua,
+        4 => IoOp::Zero { unmap: false },
+        5 => IoOp::Zero { unmap: true },
+        6 => IoOp::Flush,
+        value => return Err(field("request", "op", value.into(), "1..=6")),
+    };
+    Ok(IoRequest {
+        epoch: raw.epoch.into(),
+        tag: Tag { slot: raw.slot.get(), sending: raw.sending.get() },
+        number: raw.number.get(),
+        op,
+        range: BlockRange { first: raw.first.get(), count: raw.count.get() },
+        seq: Seq(raw.seq.get()),
+        answered: Seq(raw.answered.get()),
+        flushed: Seq(raw.flushed.get()),
+        proved: raw.proved != 0,
+    })
+}
+
+fn raw_io_reply(reply: &IoReply) -> RawIoReply {
+    let status = match reply.status {
+        IoStatus::Done => 1,
+        IoStatus::NotClean => 2,
+        IoStatus::DiskError => 3,
+        IoStatus::WrongEpoch => 4,
+        IoStatus::Fenced => 5,
+        IoStatus::NotServing => 6,
+    };
+    RawIoReply {
+        epoch: reply.epoch.into(),
+        slot: reply.tag.slot.into(),
+        sending: reply.tag.sending.into(),
+        missed: reply.missed.into(),
+        dirty_chunks: reply.dirty_chunks.into(),
+        counter: reply.counter.into(),
+        status,
+        pressure: reply.pressure.into(),
+        reserved: [0; 6],
+    }
+}
+
+fn io_reply_of(raw: &RawIoReply) -> Result<IoReply, FormatError> {
+    let status = match raw.status {
+        1 => IoStatus::Done,
+        2 => IoStatus::NotClean,
+        3 => IoStatus::DiskError,
+        4 => IoStatus::WrongEpoch,
+        5 => IoStatus::Fenced,
+        6 => IoStatus::NotServing,
+        value => return Err(field("answer", "status", value.into(), "1..=6")),
+    };
+    Ok(IoReply {
+        epoch: raw.epoch.into(),
+        tag: Tag { slot: raw.slot.get(), sending: raw.sending.get() },
+        status,
+        missed: raw.missed.get(),
+        dirty_chunks: raw.dirty_chunks.get(),
+        pressure: raw.pressure != 0,
+        counter: raw.counter.get(),
+    })
+}
+
+fn field(what: &'static str, field: &'static str, value: u64, accepted: &'static str) -> FormatError {
+    FormatError::Field { what, field, value, accepted }
+}
+
+/// Reads the body of a message piece by piece.
+struct Body<'a> {
+    rest: &'a [u8],
+    count: usize,
+}
+
+impl<'a> Body<'a> {
+    fn fixed<T: FromBytes + KnownLayout + Immutable>(
+        &mut self,
+        what: &'static str,
+    ) -> Result<T, FormatError> {
+        let short = FormatError::Short { what, got: self.rest.len(), need: size_of::<T>() };
+        let (value, rest) = T::read_from_prefix(self.rest).map_err(|_| short)?;
+        self.rest = rest;
+        Ok(value)
+    }
+
+    fn list<T: FromBytes + KnownLayout + Immutable>(
+        &mut self,
+        what: &'static str,
+    ) -> Result<Vec<T>, FormatError> {
+        let need = self.count.saturating_mul(size_of::<T>());
+        if self.rest.len() != need {
+            return Err(FormatError::Short { what, got: self.rest.len(), need });
+        }
+        (0..self.count).map(|_| self.fixed(what)).collect()
+    }
+
+    fn end(&self, what: &'static str) -> Result<(), FormatError> {
+        let value = self.rest.len() as u64;
+        if value == 0 { Ok(()) } else { Err(field(what, "bytes left over", value, "0")) }
+    }
+}
+
+/// Parses one message. `payload` is the driver's buffer with the bytes that followed it, if any did.
+pub fn decode(bytes: &[u8], payload: Option<BufId>) -> Result<(PoolId, Msg), FormatError> {
+    let what = "message header";
+    let short = FormatError::Short { what, got: bytes.len(), need: RawHeader::SIZE };
+    let (header, body) = RawHeader::read_from_prefix(bytes).map_err(|_| short)?;
+    if header.magic.get() != MAGIC {
+        return Err(field(what, "magic", header.magic.get().into(), "RMR1"));
+    }
+    if header.version.get() != VERSION {
+        return Err(field(what, "version", header.version.get().into(), "1"));
+    }
+    if header.length.get() as usize != body.len() {
+        return Err(field(
+            what,
+            "length",
+            header.length.get().into(),
+            "the number of bytes after the header",
+        ));
+    }
+    if header.count.get() > LIST_MAX {
+        return Err(field(what, "count", header.count.get().into(), "0..=65536"));
+    }
+    let mut plain = bytes.to_vec();
+    plain[12..16].fill(0);
+    let want = crc32c(&plain);
+    if header.crc.get() != want {
+        return Err(FormatError::Checksum { what: "message", got: header.crc.get(), want });
+    }
+    let flag = header.flags.get() & FLAG != 0;
+    let buf = if header.flags.get() & PAYLOAD != 0 { payload } else { None };
+    let mut body = Body { rest: body, count: header.count.get() as usize };
+    let msg = match header.kind.get() {
+        11 => Msg::Io(io_of(&body.fixed("request")?)?, buf),
+        12 => Msg::IoReply(io_reply_of(&body.fixed("answer")?)?, buf),
+        kind => control_of(kind, flag, buf, &mut body)?,
+    };
+    body.end("message")?;
+    Ok((PoolId(header.pool), msg))
+}
+
+fn control_of(kind: u16, flag: bool, buf: Option<BufId>, body: &mut Body<'_>) -> Result<Msg, FormatError> {
+    let raw: RawControl = body.fixed("control message")?;
+    let (epoch, promise) = (Epoch::from(raw.epoch), Promise::from(raw.promise));
+    let (a, b) = (raw.a.get(), raw.b.get());
+    Ok(match kind {
+        1 => Msg::Promise { promise, takeover: flag },
+        2 => Msg::Promised(Box::new(report_of(&raw, body)?)),
+        3 => Msg::Refused { asked: promise, stands: epoch.promise, lease_ns: a },
+        4 => {
+            let regions = body.list::<U64>("query")?.iter().map(|r| RegionNo(r.get())).collect();
+            Msg::Query { promise, regions }
+        }
+        5 => Msg::QueryReply { promise, misses: misses(body, "query answer")? },
+        6 => Msg::Adopt(Box::new(proposal_of(&raw, body)?)),
+        7 => Msg::Adopted { epoch, counter: a },
+        8 => Msg::AdoptRefused { epoch },
+        9 => Msg::Join { epoch, set: MemberSet(raw.set), attempt: a, last: flag },
+        10 => {
+            let stamp = Stamp { incarnation: Incarnation(b), counter: raw.c.get() };
+            Msg::JoinReady { epoch, attempt: a, last: flag, stamp }
+        }
+        13 => {
+            let counters = raw.counters.map(|c| c.get());
+            Msg::Beat { epoch, answered: Seq(a), flushed: Seq(b), counters }
+        }
+        14 => {
+            let (pressure, stuck) = (raw.small.get() & 1 != 0, raw.small.get() & 2 != 0);
+            Msg::BeatReply { epoch, serving: flag, dirty_chunks: a, pressure, stuck, counter: b }
+        }
+        15 => {
+            let stamp =
+                Stamp { incarnation: Incarnation(raw.counters[0].get()), counter: raw.counters[1].get() };
+            Msg::MapPull { epoch, attempt: a, stamp, since: b, cursor: RegionNo(raw.c.get()) }
+        }
+        16 => {
+            let next = Some(raw.d.get()).filter(|n| *n != u64::MAX).map(RegionNo);
+            let regions = misses(body, "map slice")?;
+            let cursor = RegionNo(raw.c.get());
+            Msg::MapSlice(Box::new(MapSlice {
+                epoch,
+                attempt: a,
+                at: b,
+                cursor,
+                next,
+                all_missed: flag,
+                regions,
+            }))
+        }
+        17 => Msg::CopyRead { epoch, copy: a, chunk: ChunkNo(b) },
+        18 => Msg::CopyReply { epoch, copy: a, buf },
+        19 | 20 => {
+            let raw: RawRegionChunks = body.fixed("cleared")?;
+            let (region, chunks) = raw.into();
+            if kind == 19 {
+                Msg::Cleared { epoch, region, chunks }
+            } else {
+                Msg::ClearedAck { epoch, region, chunks }
+            }
+        }
+        value => return Err(field("message header", "kind", value.into(), "1..=20")),
+    })
+}
+
+fn misses(body: &mut Body<'_>, what: &'static str) -> Result<Vec<RegionMisses>, FormatError> {
+    Ok(body.list::<RawRegionMisses>(what)?.into_iter().map(Into::into).collect())
+}
+
+fn report_of(raw: &RawControl, body: &mut Body<'_>) -> Result<Report, FormatError> {
+    let record = EpochRecord::try_from(&body.fixed::<RawEpochRecord>("report")?)?;
+    let continuity = match raw.small.get() {
+        0 => Continuity::Unbroken,
+        1 => Continuity::SameBoot,
+        2 => Continuity::Broken,
+        value => return Err(field("report", "continuity", value.into(), "0..=2")),
+    };
+    let suspects = body.list::<RawSuspect>("report")?.into_iter();
+    let suspects = suspects.map(|s| SuspectRegion {
+        region: RegionNo(s.region.get()),
+        written: ChunkBits(s.written.get()),
+        proved: ChunkBits(s.proved.get()),
+    });
+    Ok(Report {
+        promise: raw.promise.into(),
+        record,
+        incarnation: Incarnation(raw.a.get()),
+        continuity,
+        suspects: suspects.collect(),
+    })
+}
+
+fn proposal_of(raw: &RawControl, body: &mut Body<'_>) -> Result<Proposal, FormatError> {
+    let peers = body.fixed::<[RawStamp; 8]>("proposal")?.map(Stamp::from);
+    Ok(Proposal {
+        epoch: raw.epoch.into(),
+        origin: origin_of("proposal", raw.origin, raw.origin_member)?,
+        set: MemberSet(raw.set),
+        members: MemberSet(raw.members),
+        base: Epoch { promise: raw.promise.into(), version: raw.a.get() },
+        peers,
+        verdicts: misses(body, "proposal")?,
+    })
+}

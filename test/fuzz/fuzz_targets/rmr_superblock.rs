@@ -1,0 +1,4 @@
+//! The superblock of a store: any bytes.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| test_corpus::run("rmr_superblock", data));

@@ -1,0 +1,211 @@
+//! Driving the clients: their events, their processes, the load on them.
+
+use crate::disk::Blocks;
+use crate::host::Flight;
+use crate::net::FIRST_CLIENT;
+use crate::node::Buffers;
+use crate::world::{Ev, MS, World, payload_of};
+use rmr_engine::Completion;
+use rmr_engine::client::{Client, ClientAction, ClientEvent, Phase, Request};
+use rmr_proto::{BlockRange, BufId, IoOp, MemberId};
+
+impl World {
+    pub(crate) fn start_host(&mut self, host: usize, takeover: bool) {
+        if self.hosts[host].client.is_some() {
+            self.client_event(host, ClientEvent::Start { takeover });
+            return;
+        }
+        let nonce = self.rng.u64(1..);
+        let client = Client::new(self.geometry, self.members(), nonce, self.client_config());
+        let state = &mut self.hosts[host];
+        state.client = Some(client);
+        state.life += 1;
+        state.buffers = Buffers::default();
+        let life = state.life;
+        self.note(5, &(host, life));
+        for member in 0..self.nodes.len() {
+            if self.nodes[member].store.is_some() {
+                self.client_event(host, ClientEvent::Up(MemberId::at(member)));
+            }
+        }
+        self.client_event(host, ClientEvent::Start { takeover });
+        self.at(self.now + 5 * MS, Ev::ClientTick { host, life });
+        if self.hosts[host].loaded {
+            self.at(self.now, Ev::Load { host, life });
+        }
+    }
+
+    /// kill -9 of a client.
+    pub fn crash_host(&mut self, host: usize) {
+        let state = &mut self.hosts[host];
+        if state.client.take().is_none() {
+            return;
+        }
+        state.life += 1;
+        let flights = std::mem::take(&mut state.flights);
+        self.note(6, &host);
+        for (user, flight) in flights {
+            self.lose_flight(user, &flight);
+        }
+    }
+
+    pub(crate) fn lose_flight(&mut self, user: u64, flight: &Flight) {
+        if flight.op.is_write() {
+            self.oracle.fail_write(flight.range, &flight.values);
+        } else if flight.op == IoOp::Read {
+            self.oracle.drop_read(user);
+        }
+    }
+
+    pub(crate) fn client_tick(&mut self, host: usize, life: u64) {
+        if self.hosts[host].life == life {
+            self.client_event(host, ClientEvent::Tick);
+            let jitter = self.rng.u64(0..MS / 2);
+            self.at(self.now + 5 * MS + jitter, Ev::ClientTick { host, life });
+        }
+    }
+
+    pub(crate) fn client_event(&mut self, host: usize, event: ClientEvent) {
+        let mut out = std::mem::take(&mut self.client_out);
+        let now = self.now;
+        if let Some(client) = &mut self.hosts[host].client {
+            client.on(now, event, &mut out);
+            client.check();
+            if client.phase() == Phase::Active && client.epoch() != self.last_epoch {
+                self.last_epoch = client.epoch();
+                self.stats.epochs += 1;
+            }
+        }
+        for action in out.drain(..) {
+            self.client_action(host, action);
+        }
+        self.client_out = out;
+    }
+
+    pub(crate) fn client_action(&mut self, host: usize, action: ClientAction) {
+        match action {
+            ClientAction::Send(member, msg) => {
+                let payload = payload_of(&msg).and_then(|buf| self.hosts[host].buffers.get(buf));
+                self.send(FIRST_CLIENT + host, member.index(), msg, payload);
+            }
+            ClientAction::Complete { user, result, buf } => {
+                let blocks = buf.and_then(|buf| self.hosts[host].buffers.take(buf));
+                self.completed(host, user, result, blocks);
+            }
+            ClientAction::Release(buf) => {
+                self.hosts[host].buffers.take(buf);
+            }
+        }
+    }
+
+    pub(crate) fn completed(&mut self, host: usize, user: u64, result: Completion, blocks: Option<Blocks>) {
+        self.note(7, &(host, user, result));
+        let Some(flight) = self.hosts[host].flights.remove(&user) else {
+            self.fail(format!("request {user} completed twice"));
+            return;
+        };
+        if let Some(buf) = flight.buf {
+            self.hosts[host].buffers.take(buf);
+        }
+        match result {
+            Ok(()) => self.stats.ios += 1,
+            Err(_) => self.stats.errors += 1,
+        }
+        match (flight.op, result) {
+            (_, Err(_)) => self.lose_flight(user, &flight),
+            (IoOp::Read, Ok(())) => match &blocks {
+                Some(read) if read.len() == flight.range.count as usize => {
+                    if let Err(what) = self.oracle.end_read(user, read) {
+                        self.fail(what);
+                    }
+                }
+                other => self.fail(format!("a read of {:?} came back with {other:?}", flight.range)),
+            },
+            (IoOp::Flush, Ok(())) => self.oracle.end_flush(flight.flush_began),
+            (_, Ok(())) => self.acked(host, &flight),
+        }
+        self.results.insert(user, (result, blocks));
+        if self.results.len() > 64 {
+            self.results.pop_first();
+        }
+        if self.hosts[host].loaded {
+            let (life, pause) = (self.hosts[host].life, self.rng.u64(0..2 * self.options.think_ns));
+            self.at(self.now + pause, Ev::Load { host, life });
+        }
+    }
+
+    pub(crate) fn acked(&mut self, host: usize, flight: &Flight) {
+        self.check_misses_durable(host, flight.range);
+        for (block, value) in (flight.range.first..flight.range.end()).zip(flight.values.iter()) {
+            let holders = self.clean_legs(host, self.geometry.chunk_of(block));
+            self.oracle.ack_write(block, *value, holders, flight.op == IoOp::WriteFua);
+        }
+    }
+
+    /// Hands a request to a client. `None`: it has no room, or there is no client.
+    pub(crate) fn submit(&mut self, host: usize, op: IoOp, range: BlockRange) -> Option<u64> {
+        if !self.hosts[host].client.as_ref()?.has_room() {
+            return None;
+        }
+        let user = self.next_user;
+        self.next_user += 1;
+        let zero = matches!(op, IoOp::Zero { .. });
+        let mut value = || {
+            self.next_value += 1;
+            if zero { 0 } else { self.next_value }
+        };
+        let values: Blocks =
+            if op.is_write() { (0..range.count).map(|_| value()).collect() } else { Blocks::from([]) };
+        let mut flush_began = 0;
+        match op {
+            IoOp::Read => self.oracle.invoke_read(user, range),
+            IoOp::Flush => flush_began = self.oracle.begin_flush(),
+            _ => self.oracle.invoke_write(range, &values),
+        }
+        let buf: Option<BufId> =
+            (op.is_write() && !zero).then(|| self.hosts[host].buffers.put(values.clone()));
+        self.hosts[host].flights.insert(user, Flight { op, range, values, flush_began, buf });
+        let deadline = self.now + self.options.deadline_ns;
+        self.client_event(host, ClientEvent::Submit(Request { user, op, range, buf, deadline }));
+        Some(user)
+    }
+
+    pub(crate) fn load(&mut self, host: usize, life: u64) {
+        let state = &self.hosts[host];
+        let busy = state.flights.len() >= self.options.depth;
+        let fenced = state.client.as_ref().is_none_or(|client| client.phase() == Phase::Fenced);
+        if state.life != life || busy || !state.loaded {
+            return;
+        }
+        if fenced {
+            self.at(self.now + 50 * MS, Ev::Load { host, life });
+            return;
+        }
+        let (op, range) = self.random_request();
+        if self.submit(host, op, range).is_none() {
+            self.at(self.now + MS, Ev::Load { host, life });
+        } else if self.hosts[host].flights.len() < self.options.depth {
+            let pause = self.rng.u64(0..2 * self.options.think_ns);
+            self.at(self.now + pause, Ev::Load { host, life });
+        }
+    }
+
+    pub(crate) fn random_request(&mut self) -> (IoOp, BlockRange) {
+        let hot = self.options.hot_blocks.max(1);
+        let first = self.rng.u64(0..hot);
+        let longest = (self.options.blocks - first).min(if self.rng.u8(0..8) == 0 { 12 } else { 3 });
+        let range = BlockRange { first, count: self.rng.u64(1..=longest) as u32 };
+        if self.rng.u8(0..100) < self.options.writes_pct {
+            let op = match self.rng.u8(0..20) {
+                0 => IoOp::WriteFua,
+                1 if !(range.first..range.end()).any(|block| self.oracle.allows(block, 0)) => {
+                    IoOp::Zero { unmap: self.rng.bool() }
+                }
+                _ => IoOp::Write,
+            };
+            return (op, range);
+        }
+        let flush = self.rng.u8(0..100) < self.options.flush_pct;
+        (if flush { IoOp::Flush } else { IoOp::Read }, range)
+    }
+}

@@ -1,0 +1,200 @@
+//! The swarm's hand: picks a fault, now and then.
+
+use crate::net::FIRST_CLIENT;
+use crate::world::{Ev, MS, World};
+use rmr_engine::store::read_view;
+use rmr_proto::{EpochRecord, MemberId, MemberSet};
+
+#[derive(Clone, Copy)]
+enum Fault {
+    Kill,
+    Power,
+    Blackout,
+    ClientCrash,
+    Takeover,
+    Cut,
+    Clog,
+    OldImage,
+    Wipe,
+}
+
+impl World {
+    pub(crate) fn schedule_fault(&mut self) {
+        let every = self.options.fault_every_ns;
+        if every > 0 {
+            let pause = self.rng.u64(1..2 * every);
+            self.at(self.now + pause, Ev::Fault);
+        }
+    }
+
+    pub(crate) fn random_fault(&mut self) {
+        if self.calm {
+            return;
+        }
+        let o = &self.options;
+        let menu = [
+            (Fault::Kill, o.kill),
+            (Fault::Power, o.power),
+            (Fault::Blackout, o.blackout),
+            (Fault::ClientCrash, o.client_crash),
+            (Fault::Takeover, o.takeover),
+            (Fault::Cut, o.cut),
+            (Fault::Clog, o.clog),
+            (Fault::OldImage, o.old_image),
+            (Fault::Wipe, o.wipe),
+        ];
+        let total: u32 = menu.iter().map(|(_, weight)| weight).sum();
+        if total > 0 {
+            let mut ticket = self.rng.u32(0..total);
+            for (fault, weight) in menu {
+                if ticket < weight {
+                    self.inject(fault);
+                    break;
+                }
+                ticket -= weight;
+            }
+        }
+        self.schedule_fault();
+    }
+
+    fn heal_time(&mut self) -> u64 {
+        self.rng.u64(1..2 * self.options.heal_ns)
+    }
+
+    fn inject(&mut self, fault: Fault) {
+        let node = self.rng.usize(0..self.nodes.len());
+        let delay = self.heal_time();
+        match fault {
+            Fault::Kill if self.nodes[node].store.is_some() => {
+                self.count("node crash");
+                self.kill(node);
+                self.restart_in(node, delay);
+            }
+            Fault::Power if self.nodes[node].store.is_some() => {
+                self.count("power loss");
+                self.power_off(node);
+                self.restart_in(node, delay);
+            }
+            Fault::Blackout => {
+                self.count("blackout");
+                for node in 0..self.nodes.len() {
+                    if self.nodes[node].store.is_some() {
+                        self.power_off(node);
+                        let delay = self.heal_time();
+                        self.restart_in(node, delay);
+                    }
+                }
+            }
+            Fault::ClientCrash => self.crash_client(delay),
+            Fault::Takeover => {
+                self.count("two clients");
+                let host = self.rng.usize(0..self.hosts.len());
+                let takeover = self.rng.u8(0..4) > 0;
+                self.hosts[host].loaded = true;
+                self.start_host(host, takeover);
+            }
+            Fault::Cut | Fault::Clog => self.inject_link(matches!(fault, Fault::Cut), delay),
+            Fault::OldImage => self.inject_image(node),
+            Fault::Wipe => self.inject_wipe(node),
+            Fault::Kill | Fault::Power => {}
+        }
+    }
+
+    fn crash_client(&mut self, delay: u64) {
+        let alive: Vec<usize> = (0..self.hosts.len()).filter(|h| self.hosts[*h].client.is_some()).collect();
+        let Some(host) = self.rng.choice(alive) else { return };
+        self.count("client crash");
+        self.crash_host(host);
+        let next = self.rng.usize(0..self.hosts.len());
+        self.hosts[host].loaded = false;
+        self.hosts[next].loaded = true;
+        let takeover = self.rng.bool();
+        self.at(self.now + delay, Ev::StartHost { host: next, takeover });
+    }
+
+    fn inject_link(&mut self, cut: bool, delay: u64) {
+        let endpoint = |rng: &mut fastrand::Rng, nodes| {
+            if rng.bool() { rng.usize(0..nodes) } else { FIRST_CLIENT + rng.usize(0..2) }
+        };
+        let nodes = self.nodes.len();
+        let (from, to) = (endpoint(&mut self.rng, nodes), endpoint(&mut self.rng, nodes));
+        if cut {
+            self.net.cut(from, to, true);
+            self.at(self.now + delay, Ev::Heal { from, to });
+            if self.rng.bool() {
+                self.net.cut(to, from, true);
+                self.at(self.now + delay, Ev::Heal { from: to, to: from });
+                self.count("cut");
+            } else {
+                self.count("one-way cut");
+            }
+        } else {
+            self.count("clog");
+            let until = self.now + delay.min(300 * MS);
+            self.net.clog(from, to, until);
+        }
+    }
+
+    fn durable_record(&self, meta: &[u8]) -> Option<EpochRecord> {
+        let config = rmr_engine::StoreConfig { journal_bytes: 64 << 10, ..Default::default() };
+        read_view(&self.geometry, &config, meta).ok().map(|view| view.record)
+    }
+
+    /// Members outside every set that could be started from: losing their disk loses nothing.
+    fn spare(&self) -> MemberSet {
+        let records = self.nodes.iter().map(|node| self.durable_record(&node.disk.meta));
+        let Some(newest) = records.flatten().max_by_key(|record| record.adopted) else {
+            return MemberSet::EMPTY;
+        };
+        let clients = self.hosts.iter().filter_map(|host| host.client.as_ref());
+        let in_use = clients.fold(newest.set, |set, client| set.or(client.set()));
+        let whole = newest.adopted != Default::default() && self.set_holds_all(newest.set);
+        if whole { self.members().minus(in_use) } else { MemberSet::EMPTY }
+    }
+
+    /// Is every chunk clean on some member of `set`, going by what is durable?
+    fn set_holds_all(&self, set: MemberSet) -> bool {
+        let config = rmr_engine::StoreConfig { journal_bytes: 64 << 10, ..Default::default() };
+        let view = |m: MemberId| {
+            Some((m, read_view(&self.geometry, &config, &self.nodes[m.index()].disk.meta).ok()?))
+        };
+        let views: Vec<_> = set.iter().filter_map(view).collect();
+        (0..self.geometry.regions()).map(rmr_proto::RegionNo).all(|region| {
+            let all = self.geometry.all_of(region);
+            views.iter().fold(all, |bits, (m, view)| bits.and(view.unclean(region, *m))).is_empty()
+        })
+    }
+
+    /// Takes an image of a disk, or puts one taken in the same epoch back.
+    fn inject_image(&mut self, node: usize) {
+        let image = self.nodes[node].disk.image();
+        let kept = self.nodes[node].image.take();
+        let now = self.durable_record(&image.meta).map(|record| record.adopted);
+        let then =
+            kept.as_ref().and_then(|kept| self.durable_record(&kept.meta)).map(|record| record.adopted);
+        match kept {
+            Some(old) if now == then && self.spare().has(MemberId::at(node)) => {
+                self.count("old image");
+                self.power_off(node);
+                self.nodes[node].disk.restore(&old);
+                self.restart_in(node, 5 * MS);
+            }
+            Some(old) if now == then && self.rng.bool() => self.nodes[node].image = Some(old),
+            _ => self.nodes[node].image = Some(image),
+        }
+    }
+
+    fn inject_wipe(&mut self, node: usize) {
+        if !self.spare().has(MemberId::at(node)) {
+            return;
+        }
+        self.count("wiped disk");
+        self.power_off(node);
+        self.nodes[node].image = None;
+        for block in 0..self.options.blocks {
+            self.nodes[node].disk.data[block as usize] = 0xeeee_0000 + block;
+        }
+        self.format(node);
+        self.restart_in(node, 5 * MS);
+    }
+}

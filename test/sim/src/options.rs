@@ -1,0 +1,167 @@
+//! What a seed switches on.
+
+use crate::world::MS;
+
+/// Shape and faults of one run. Times in ns, rates per million or mean time between.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Options {
+    /// Members of the pool.
+    pub members: usize,
+    /// Blocks of the device.
+    pub blocks: u64,
+    /// log2 of blocks per chunk.
+    pub chunk_shift: u8,
+    /// log2 of chunks per region.
+    pub region_shift: u8,
+    /// Requests a client keeps under way.
+    pub depth: usize,
+    /// Mean pause before the next request.
+    pub think_ns: u64,
+    /// Share of writes, per cent.
+    pub writes_pct: u8,
+    /// Share of flushes among the rest, per cent.
+    pub flush_pct: u8,
+    /// Requests go to this many blocks only: more overlap.
+    pub hot_blocks: u64,
+    /// Messages lost.
+    pub loss_ppm: u32,
+    /// Messages that arrive twice.
+    pub duplicate_ppm: u32,
+    /// Messages that take up to 60 ms.
+    pub slow_ppm: u32,
+    /// Jitter of the network: reordering.
+    pub net_jitter_ns: u64,
+    /// Jitter of the disks.
+    pub disk_jitter_ns: u64,
+    /// Writes, flushes and metadata writes that fail.
+    pub disk_error_ppm: u32,
+    /// Metadata writes take this much longer.
+    pub meta_delay_ns: u64,
+    /// Disk operations that take up to 30 ms.
+    pub disk_slow_ppm: u32,
+    /// Mean time between faults of the list below; 0 = none.
+    pub fault_every_ns: u64,
+    /// Weight of a process kill.
+    pub kill: u32,
+    /// Weight of a power loss.
+    pub power: u32,
+    /// Weight of power lost everywhere at once.
+    pub blackout: u32,
+    /// Weight of a client crash.
+    pub client_crash: u32,
+    /// Weight of a second client taking over.
+    pub takeover: u32,
+    /// Weight of a one-way cut.
+    pub cut: u32,
+    /// Weight of a clog.
+    pub clog: u32,
+    /// Weight of an outsider's disk going back in time.
+    pub old_image: u32,
+    /// Weight of an outsider's disk being replaced by an empty one.
+    pub wipe: u32,
+    /// Mean time until a fault heals.
+    pub heal_ns: u64,
+    /// An intent entry may be cleared after this.
+    pub intent_idle_ns: u64,
+    /// Live entries before a store asks for a flush.
+    pub intents_soft_max: usize,
+    /// Deadline of requests.
+    pub deadline_ns: u64,
+    /// Messages go through their bytes.
+    pub encode: bool,
+    /// Length of the phase with faults.
+    pub safety_ns: u64,
+    /// Time in which everything must be well again after all faults have ended.
+    pub liveness_ns: u64,
+}
+
+impl Options {
+    /// A quiet world for scenarios: no random fault, no load.
+    pub fn quiet(members: usize) -> Self {
+        Self {
+            members,
+            blocks: 62,
+            chunk_shift: 2,
+            region_shift: 2,
+            depth: 0,
+            think_ns: MS,
+            writes_pct: 50,
+            flush_pct: 10,
+            hot_blocks: 62,
+            loss_ppm: 0,
+            duplicate_ppm: 0,
+            slow_ppm: 0,
+            net_jitter_ns: 10_000,
+            disk_jitter_ns: 10_000,
+            disk_error_ppm: 0,
+            disk_slow_ppm: 0,
+            meta_delay_ns: 0,
+            fault_every_ns: 0,
+            kill: 0,
+            power: 0,
+            blackout: 0,
+            client_crash: 0,
+            takeover: 0,
+            cut: 0,
+            clog: 0,
+            old_image: 0,
+            wipe: 0,
+            heal_ns: 200 * MS,
+            intent_idle_ns: 20 * MS,
+            intents_soft_max: 64,
+            deadline_ns: 5_000 * MS,
+            encode: true,
+            safety_ns: 0,
+            liveness_ns: 60_000 * MS,
+        }
+    }
+
+    /// What `seed` switches on.
+    pub fn swarm(rng: &mut fastrand::Rng) -> Self {
+        let mut some =
+            |pct: u8, low: u32, high: u32| if rng.u8(0..100) < pct { rng.u32(low..=high) } else { 0 };
+        let (loss_ppm, duplicate_ppm, slow_ppm) =
+            (some(30, 10, 3000), some(50, 10, 50_000), some(40, 10, 5000));
+        let (disk_error_ppm, disk_slow_ppm) = (some(25, 10, 1000), some(40, 10, 10_000));
+        let (kill, power, blackout) = (some(60, 1, 10), some(60, 1, 10), some(30, 1, 4));
+        let (client_crash, takeover) = (some(50, 1, 8), some(30, 1, 4));
+        let (cut, clog) = (some(60, 1, 10), some(40, 1, 6));
+        let (old_image, wipe) = (some(30, 1, 6), some(30, 1, 4));
+        let blocks = rng.u64(9..100);
+        Self {
+            members: *[1, 2, 2, 2, 3, 3, 3, 4, 5].get(rng.usize(0..9)).unwrap_or(&3),
+            blocks,
+            chunk_shift: rng.u8(0..4),
+            region_shift: rng.u8(0..4),
+            depth: rng.usize(1..12),
+            think_ns: rng.u64(100_000..20 * MS),
+            writes_pct: rng.u8(20..95),
+            flush_pct: rng.u8(0..40),
+            hot_blocks: rng.u64(4..=blocks.max(5)).min(blocks),
+            net_jitter_ns: rng.u64(1_000..MS),
+            disk_jitter_ns: rng.u64(1_000..MS),
+            fault_every_ns: rng.u64(20 * MS..1_000 * MS),
+            heal_ns: rng.u64(10 * MS..1_500 * MS),
+            intent_idle_ns: rng.u64(MS..500 * MS),
+            intents_soft_max: rng.usize(1..20),
+            deadline_ns: rng.u64(100 * MS..5_000 * MS),
+            encode: rng.u8(0..8) == 0,
+            safety_ns: rng.u64(2_000 * MS..20_000 * MS),
+            loss_ppm,
+            duplicate_ppm,
+            slow_ppm,
+            disk_error_ppm,
+            disk_slow_ppm,
+            kill,
+            power,
+            blackout,
+            client_crash,
+            takeover,
+            cut,
+            clog,
+            old_image,
+            wipe,
+            ..Self::quiet(2)
+        }
+    }
+}

@@ -1,0 +1,225 @@
+//! The scenario language: a quiet world driven by hand, one sentence a call.
+//!
+//! Every call that waits is bounded in virtual time and panics with the state of the world when the bound passes. The
+//! checkers run all along; [`Script::end`] heals everything and demands that the pool becomes whole.
+
+use crate::options::Options;
+use crate::world::{Envelope, Ev, MS, World};
+use rmr_engine::client::Phase;
+use rmr_proto::{BlockRange, IoOp, MemberId, MemberSet};
+
+/// Member A, B, … by place.
+pub const A: usize = 0;
+/// Second member.
+pub const B: usize = 1;
+/// Third member.
+pub const C: usize = 2;
+/// The client's place among endpoints.
+pub const CLIENT: usize = 8;
+
+/// `RMR_MUTANT=Name cargo test --features mutants` shows which scenarios notice an old mistake.
+#[cfg(feature = "mutants")]
+fn activate_from_environment() {
+    use rmr_engine::mutant::Mutant;
+    let name = std::env::var("RMR_MUTANT").unwrap_or_default();
+    Mutant::activate(Mutant::ALL.iter().find(|m| format!("{m:?}") == name).copied());
+}
+
+/// A world and a client in it.
+pub struct Script {
+    /// The world, for what the language has no word for.
+    pub world: World,
+    host: usize,
+}
+
+impl Script {
+    /// `members` stores and one client, active with all of them, the initial copies done.
+    pub fn pool(members: usize) -> Self {
+        Self::with(Options::quiet(members))
+    }
+
+    /// A pool with these options.
+    pub fn with(options: Options) -> Self {
+        #[cfg(feature = "mutants")]
+        activate_from_environment();
+        let members = options.members;
+        let mut world = World::new(options, 1);
+        for node in 0..members {
+            world.start_node(node);
+        }
+        world.start_host(0, false);
+        world.at(MS, Ev::Check);
+        let mut script = Self { world, host: 0 };
+        script.until("the pool is whole", World::is_whole);
+        script
+    }
+
+    fn check(&self) {
+        if let Some(breach) = self.world.breach() {
+            panic!("{breach}");
+        }
+    }
+
+    /// Runs for so many milliseconds.
+    pub fn run(&mut self, ms: u64) {
+        self.world.run_until(self.world.now + ms * MS);
+        self.check();
+    }
+
+    /// Runs until `what` holds, at most a minute.
+    pub fn until(&mut self, name: &str, what: impl Fn(&World) -> bool) {
+        let end = self.world.now + 60_000 * MS;
+        while !what(&self.world) {
+            assert!(self.world.now < end, "never came true: {name}{}", self.world.describe());
+            self.world.run_until(self.world.now + MS);
+            self.check();
+        }
+    }
+
+    /// Hands a request over; it may take its time.
+    pub fn submit(&mut self, op: IoOp, first: u64, count: u32) -> u64 {
+        let range = BlockRange { first, count };
+        self.world.submit(self.host, op, range).expect("the client runs and has room")
+    }
+
+    /// Waits until no store has a live intent entry.
+    pub fn until_entries_clear(&mut self) {
+        self.flush();
+        self.until("all entries are cleared", |world| {
+            world.nodes.iter().filter_map(|n| n.store.as_ref()).all(|store| store.live_entries() == 0)
+        });
+    }
+
+    fn wait(&mut self, user: u64) -> Result<(), rmr_engine::IoError> {
+        self.until("the request ends", |world| world.results.contains_key(&user));
+        self.world.results[&user].0
+    }
+
+    /// A write of one block, acknowledged.
+    pub fn write(&mut self, block: u64) {
+        let user = self.submit(IoOp::Write, block, 1);
+        self.wait(user).unwrap_or_else(|error| panic!("write of {block}: {error}"));
+    }
+
+    /// Zeroes, acknowledged.
+    pub fn zero(&mut self, block: u64) {
+        let user = self.submit(IoOp::Zero { unmap: true }, block, 1);
+        self.wait(user).unwrap_or_else(|error| panic!("zeroes on {block}: {error}"));
+    }
+
+    /// A flush, acknowledged.
+    pub fn flush(&mut self) {
+        let user = self.submit(IoOp::Flush, 0, 1);
+        self.wait(user).unwrap_or_else(|error| panic!("flush: {error}"));
+    }
+
+    /// Reads the block often enough to ask every leg; the oracle judges what comes back.
+    pub fn read(&mut self, block: u64) {
+        for _ in 0..8 {
+            let user = self.submit(IoOp::Read, block, 1);
+            self.wait(user).unwrap_or_else(|error| panic!("read of {block}: {error}"));
+        }
+    }
+
+    /// From now on metadata writes of `node` fail, or of nobody.
+    pub fn metadata_fails_on(&mut self, node: Option<usize>) {
+        self.world.meta_fails = node;
+    }
+
+    /// From now on flushes of `node` fail and lose what they were to make durable, or of nobody.
+    pub fn flushes_fail_on(&mut self, node: Option<usize>) {
+        self.world.flush_fails = node;
+    }
+
+    /// Compares what stores take for durable with their disks.
+    pub fn check_disks(&mut self) {
+        self.world.check_disks();
+        self.check();
+    }
+
+    /// kill -9 of a storage process.
+    pub fn kill(&mut self, node: usize) {
+        self.world.kill(node);
+    }
+
+    /// Power loss of a storage node.
+    pub fn power_off(&mut self, node: usize) {
+        self.world.power_off(node);
+    }
+
+    /// Starts a storage process.
+    pub fn start(&mut self, node: usize) {
+        self.world.start_node(node);
+        self.run(5);
+    }
+
+    /// kill -9 of the client.
+    pub fn crash_client(&mut self) {
+        self.world.crash_host(self.host);
+    }
+
+    /// Starts a client on the other host and makes it the one that the script speaks to.
+    pub fn other_client(&mut self) {
+        self.host = 1 - self.host;
+        self.world.start_host(self.host, true);
+    }
+
+    /// Starts the client again, taking over.
+    pub fn restart_client(&mut self) {
+        self.world.start_host(self.host, true);
+    }
+
+    /// Cuts one direction of a link.
+    pub fn cut(&mut self, from: usize, to: usize) {
+        self.world.net.cut(from, to, true);
+    }
+
+    /// Mends all links.
+    pub fn mend(&mut self) {
+        self.world.net.heal();
+    }
+
+    /// Holds back messages for which `filter` is true.
+    pub fn hold(&mut self, filter: impl Fn(&Envelope<'_>) -> bool + 'static) {
+        self.world.hold(Box::new(filter));
+    }
+
+    /// Keeps a copy of what is durable on a node's disk.
+    pub fn keep_image(&mut self, node: usize) {
+        self.world.nodes[node].image = Some(self.world.nodes[node].disk.image());
+    }
+
+    /// Puts the copy back: the disk goes back in time.
+    pub fn restore_image(&mut self, node: usize) {
+        self.power_off(node);
+        let image = self.world.nodes[node].image.take().expect("an image was kept");
+        self.world.nodes[node].disk.restore(&image);
+    }
+
+    /// Waits until the client is active with exactly this set.
+    pub fn until_set(&mut self, members: &[usize]) {
+        let set = members.iter().fold(MemberSet::EMPTY, |set, m| set.with(MemberId::at(*m)));
+        let host = self.host;
+        self.until("the set is active", |world| {
+            let client = world.hosts[host].client.as_ref();
+            client.is_some_and(|client| client.phase() == Phase::Active && client.set() == set)
+        });
+    }
+
+    /// Waits until every member is in the set and nothing is missed anywhere.
+    pub fn until_whole(&mut self) {
+        self.until("the pool is whole", World::is_whole);
+    }
+
+    /// Mends, starts whatever is down, and demands a whole pool whose legs hold the same.
+    pub fn end(mut self) {
+        self.mend();
+        self.world.release();
+        for node in 0..self.world.nodes.len() {
+            self.world.start_node(node);
+        }
+        self.until_whole();
+        self.world.compare_legs();
+        self.check();
+    }
+}

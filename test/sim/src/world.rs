@@ -1,0 +1,445 @@
+//! The world: virtual time, the queue of events, and the hands that carry actions out.
+
+use crate::Breach;
+use crate::disk::{Blocks, Disk};
+use crate::host::Host;
+use crate::net::{ENDPOINTS, FIRST_CLIENT, Net};
+use crate::node::{Buffers, Node};
+use crate::options::Options;
+use crate::oracle::Oracle;
+use rmr_engine::client::{ClientAction, ClientConfig, ClientEvent};
+use rmr_engine::store::format;
+use rmr_engine::{Completion, Party, StoreAction, StoreConfig, StoreEvent};
+use rmr_proto::disk::Superblock;
+use rmr_proto::{BufId, Geometry, Incarnation, MemberId, MemberSet, Msg, PoolId};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
+use std::hash::{Hash, Hasher};
+
+/// Nanoseconds in a millisecond.
+pub const MS: u64 = 1_000_000;
+const POOL: PoolId = PoolId(*b"a simulated pool");
+
+/// What happens next.
+#[derive(Debug)]
+pub(crate) enum Ev {
+    Deliver { from: usize, to: usize, msg: Box<Msg>, payload: Option<Blocks> },
+    Disk { node: usize, id: u64 },
+    StoreTick { node: usize, life: u64 },
+    ClientTick { host: usize, life: u64 },
+    Load { host: usize, life: u64 },
+    Restart { node: usize },
+    StartHost { host: usize, takeover: bool },
+    Link { host: usize, member: usize, up: bool, life: u64 },
+    Fault,
+    Heal { from: usize, to: usize },
+    Check,
+}
+
+struct Scheduled(u64, u64, Ev);
+
+impl PartialEq for Scheduled {
+    fn eq(&self, other: &Self) -> bool {
+        (self.0, self.1) == (other.0, other.1)
+    }
+}
+impl Eq for Scheduled {}
+impl PartialOrd for Scheduled {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+impl Ord for Scheduled {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        (self.0, self.1).cmp(&(other.0, other.1))
+    }
+}
+
+/// A filter of the scenario language: true = hold the message back.
+pub type Filter = Box<dyn Fn(&Envelope<'_>) -> bool>;
+
+/// A message on its way, for filters.
+#[derive(Debug)]
+pub struct Envelope<'a> {
+    /// Sender, members first, clients from 8 on.
+    pub from: usize,
+    /// Receiver.
+    pub to: usize,
+    /// What.
+    pub msg: &'a Msg,
+}
+
+/// Counts of a run.
+#[derive(Clone, Debug, Default)]
+pub struct Stats {
+    /// Events handled.
+    pub events: u64,
+    /// Requests of clients that succeeded.
+    pub ios: u64,
+    /// Requests of clients that failed.
+    pub errors: u64,
+    /// Faults by kind.
+    pub faults: BTreeMap<&'static str, u64>,
+    /// Epochs that became active.
+    pub epochs: u64,
+    /// Chunks compared between legs.
+    pub compared: u64,
+    /// Writes of data by stores, and of metadata.
+    pub data_writes: u64,
+    /// Writes of metadata by stores.
+    pub meta_writes: u64,
+}
+
+/// Word-wise FNV: stable over versions, which the standard hasher does not promise.
+struct Fnv(u64);
+
+impl Hasher for Fnv {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for chunk in bytes.chunks(8) {
+            let mut word = [0; 8];
+            word[..chunk.len()].copy_from_slice(chunk);
+            self.0 = (self.0 ^ u64::from_le_bytes(word)).wrapping_mul(0x100_0000_01b3).rotate_left(23);
+        }
+    }
+}
+
+/// Everything.
+pub struct World {
+    pub(crate) options: Options,
+    pub(crate) geometry: Geometry,
+    pub(crate) rng: fastrand::Rng,
+    pub(crate) now: u64,
+    pub(crate) order: u64,
+    queue: BinaryHeap<Reverse<Scheduled>>,
+    pub(crate) nodes: Vec<Node>,
+    pub(crate) hosts: Vec<Host>,
+    pub(crate) net: Net,
+    pub(crate) oracle: Oracle,
+    pub(crate) stats: Stats,
+    pub(crate) breach: Option<Breach>,
+    pub(crate) calm: bool,
+    pub(crate) next_value: u64,
+    pub(crate) next_user: u64,
+    hash: u64,
+    /// Print every event, and check more often.
+    pub trace: bool,
+    filters: Vec<Filter>,
+    /// A node whose metadata writes fail, and one whose flushes do.
+    pub(crate) meta_fails: Option<usize>,
+    pub(crate) flush_fails: Option<usize>,
+    held: Vec<(usize, usize, Box<Msg>, Option<Blocks>)>,
+    /// How requests of scenarios ended.
+    pub(crate) results: BTreeMap<u64, (Completion, Option<Blocks>)>,
+    pub(crate) store_out: Vec<StoreAction>,
+    pub(crate) client_out: Vec<ClientAction>,
+    pub(crate) last_epoch: rmr_proto::Epoch,
+}
+
+impl World {
+    /// A cluster with fresh stores of unknown contents; no process runs yet.
+    pub fn new(options: Options, seed: u64) -> Self {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let geometry = Geometry::new(options.blocks, 12, options.chunk_shift, options.region_shift)
+            .unwrap_or_else(|error| panic!("options make no geometry: {error}"));
+        let mut nodes = Vec::new();
+        for index in 0..options.members {
+            let data: Vec<u64> =
+                (0..options.blocks).map(|block| 0xdead_0000 + index as u64 * 0x1000 + block).collect();
+            let disk = Disk::new(data);
+            let node = Node {
+                store: None,
+                disk,
+                life: 0,
+                boot: 1,
+                buffers: Buffers::default(),
+                image: None,
+                restart_at: None,
+            };
+            nodes.push(node);
+        }
+        let host = |_| Host {
+            client: None,
+            life: 0,
+            buffers: Buffers::default(),
+            flights: BTreeMap::new(),
+            loaded: false,
+        };
+        let oracle = Oracle::new(&nodes.iter().map(|n| n.disk.data.clone()).collect::<Vec<_>>());
+        let mut world = Self {
+            geometry,
+            now: 0,
+            order: 0,
+            queue: BinaryHeap::new(),
+            nodes,
+            hosts: (0..ENDPOINTS - FIRST_CLIENT).map(host).collect(),
+            net: Net::new(),
+            oracle,
+            stats: Stats::default(),
+            breach: None,
+            calm: false,
+            next_value: 1,
+            next_user: 1,
+            hash: 0xcbf2_9ce4_8422_2325,
+            trace: false,
+            filters: Vec::new(),
+            meta_fails: None,
+            flush_fails: None,
+            held: Vec::new(),
+            results: BTreeMap::new(),
+            store_out: Vec::new(),
+            client_out: Vec::new(),
+            last_epoch: rmr_proto::Epoch::default(),
+            rng: rng.fork(),
+            options,
+        };
+        for index in 0..world.nodes.len() {
+            world.format(index);
+        }
+        world
+    }
+
+    pub(crate) fn members(&self) -> MemberSet {
+        MemberSet::first(self.nodes.len())
+    }
+
+    pub(crate) fn store_config(&self) -> StoreConfig {
+        StoreConfig {
+            journal_bytes: 64 << 10,
+            tick_ns: 10 * MS,
+            intent_idle_ns: self.options.intent_idle_ns,
+            intents_soft_max: self.options.intents_soft_max,
+            resync_depth: 2,
+            resync_gap_ns: 0,
+            peer_timeout_ns: 30 * MS,
+            lease_ns: 150 * MS,
+            slice_regions: 3,
+        }
+    }
+
+    pub(crate) fn client_config(&self) -> ClientConfig {
+        ClientConfig {
+            requests_max: 64,
+            request_shift_max: 8,
+            tick_ns: 5 * MS,
+            leg_timeout_ns: 50 * MS,
+            retry_ns: 10 * MS,
+            beat_ns: 15 * MS,
+            rejoin_ns: 10 * MS,
+            rejoin_max_ns: 500 * MS,
+            flush_ns: 30 * MS,
+        }
+    }
+
+    /// Puts an empty store on a node's disk.
+    pub(crate) fn format(&mut self, node: usize) {
+        let superblock = Superblock {
+            pool: POOL,
+            member: MemberId::at(node),
+            incarnation: Incarnation(self.rng.u64(1..)),
+            geometry: self.geometry,
+        };
+        let members = self.members();
+        self.nodes[node].disk.meta = format(&superblock, &self.store_config(), members);
+    }
+
+    pub(crate) fn at(&mut self, time: u64, ev: Ev) {
+        self.order += 1;
+        self.queue.push(Reverse(Scheduled(time, self.order, ev)));
+    }
+
+    pub(crate) fn fail(&mut self, what: String) {
+        if self.breach.is_none() {
+            self.breach = Some(Breach { at: self.now, what });
+        }
+    }
+
+    /// Stable hash of everything that happened so far.
+    pub fn trace_hash(&self) -> u64 {
+        self.hash
+    }
+
+    /// Counts so far.
+    pub fn stats(&self) -> &Stats {
+        &self.stats
+    }
+
+    /// The first promise broken, if any.
+    pub fn breach(&self) -> Option<&Breach> {
+        self.breach.as_ref()
+    }
+
+    /// Handles one event; false if there is none before `until`, or a promise is broken.
+    pub(crate) fn step(&mut self, until: u64) -> bool {
+        if self.breach.is_some() || self.queue.peek().is_none_or(|Reverse(next)| next.0 > until) {
+            return false;
+        }
+        let Some(Reverse(Scheduled(time, _, ev))) = self.queue.pop() else { return false };
+        self.now = time;
+        self.stats.events += 1;
+        if self.trace {
+            println!("{:>14.6} ms {ev:?}", time as f64 / 1e6);
+        }
+        self.handle(ev);
+        true
+    }
+
+    /// Runs until `time`.
+    pub fn run_until(&mut self, time: u64) {
+        while self.step(time) {}
+        if self.breach.is_none() {
+            self.now = self.now.max(time);
+        }
+    }
+
+    pub(crate) fn note(&mut self, kind: u8, what: &impl Hash) {
+        let mut fnv = Fnv(self.hash);
+        (self.now, kind).hash(&mut fnv);
+        what.hash(&mut fnv);
+        self.hash = fnv.finish();
+    }
+
+    fn handle(&mut self, ev: Ev) {
+        match ev {
+            Ev::Deliver { from, to, msg, payload } => self.deliver(from, to, *msg, payload),
+            Ev::Disk { node, id } => self.disk_done(node, id),
+            Ev::StoreTick { node, life } => self.store_tick(node, life),
+            Ev::ClientTick { host, life } => self.client_tick(host, life),
+            Ev::Load { host, life } => self.load(host, life),
+            Ev::Restart { node } => self.start_node(node),
+            // In the calm one client keeps the pool.
+            Ev::StartHost { host, .. } if self.calm && host != 0 => {}
+            Ev::StartHost { host, takeover } => self.start_host(host, takeover),
+            Ev::Link { host, member, up, life } => {
+                let stale = !up && self.nodes[member].store.is_some();
+                if self.hosts[host].life == life && !stale {
+                    let member = MemberId::at(member);
+                    self.client_event(
+                        host,
+                        if up { ClientEvent::Up(member) } else { ClientEvent::Down(member) },
+                    );
+                }
+            }
+            Ev::Fault => self.random_fault(),
+            Ev::Heal { from, to } => {
+                self.net.cut(from, to, false);
+                self.note(9, &(from, to));
+            }
+            Ev::Check => {
+                self.compare_legs();
+                let now_and_then = self.rng.u8(0..16) == 0;
+                if self.trace || now_and_then {
+                    self.check_held();
+                    self.check_disks();
+                }
+                if !self.calm {
+                    self.at(self.now + 5 * MS, Ev::Check);
+                }
+            }
+        }
+    }
+
+    // ---- messages ----
+
+    pub(crate) fn send(&mut self, from: usize, to: usize, msg: Msg, payload: Option<Blocks>) {
+        if self.filters.iter().any(|hold| hold(&Envelope { from, to, msg: &msg })) {
+            self.held.push((from, to, Box::new(msg), payload));
+            return;
+        }
+        let twice = self.options.duplicate_ppm > 0 && self.rng.u32(0..1_000_000) < self.options.duplicate_ppm;
+        if twice && !self.calm {
+            self.count("duplicate");
+            self.post(from, to, msg.clone(), payload.clone());
+        }
+        self.post(from, to, msg, payload);
+    }
+
+    fn post(&mut self, from: usize, to: usize, msg: Msg, payload: Option<Blocks>) {
+        match self.net.arrival(self.now, from, to, &self.options, &mut self.rng) {
+            Some(time) => self.at(time, Ev::Deliver { from, to, msg: Box::new(msg), payload }),
+            None => self.count("message lost"),
+        }
+    }
+
+    pub(crate) fn count(&mut self, fault: &'static str) {
+        *self.stats.faults.entry(fault).or_default() += 1;
+    }
+
+    /// Holds back every message that `filter` names, until [`Self::release`].
+    pub fn hold(&mut self, filter: Filter) {
+        self.filters.push(filter);
+    }
+
+    /// Drops the filters and delivers what was held back.
+    pub fn release(&mut self) {
+        self.filters.clear();
+        for (from, to, msg, payload) in std::mem::take(&mut self.held) {
+            self.post(from, to, *msg, payload);
+        }
+    }
+
+    /// Drops the filters and forgets what was held back.
+    pub fn drop_held(&mut self) {
+        self.filters.clear();
+        self.held.clear();
+    }
+
+    /// Messages held back now.
+    pub fn held(&self) -> usize {
+        self.held.len()
+    }
+
+    fn deliver(&mut self, from: usize, to: usize, msg: Msg, payload: Option<Blocks>) {
+        self.note(1, &(from, to, &msg));
+        let msg = if self.options.encode { self.through_bytes(msg) } else { msg };
+        if to < FIRST_CLIENT {
+            if self.nodes[to].store.is_none() {
+                return;
+            }
+            let msg = with_buffer(msg, payload, &mut self.nodes[to].buffers);
+            let party = match from {
+                FIRST_CLIENT.. => Party::Client(from as u32),
+                _ => Party::Member(MemberId::at(from)),
+            };
+            self.store_event(to, StoreEvent::Msg(party, msg));
+        } else {
+            let host = to - FIRST_CLIENT;
+            if self.hosts[host].client.is_none() {
+                return;
+            }
+            let msg = with_buffer(msg, payload, &mut self.hosts[host].buffers);
+            self.client_event(host, ClientEvent::Msg(MemberId::at(from), msg));
+        }
+    }
+
+    /// Encodes and decodes: what comes out must be what went in.
+    fn through_bytes(&mut self, msg: Msg) -> Msg {
+        let buf = payload_of(&msg);
+        let bytes = rmr_proto::wire::encode(POOL, &msg);
+        match rmr_proto::wire::decode(&bytes, buf) {
+            Ok((pool, read)) if pool == POOL && read == msg => read,
+            other => {
+                self.fail(format!("{msg:?} came out of its bytes as {other:?}"));
+                msg
+            }
+        }
+    }
+}
+
+pub(crate) fn payload_of(msg: &Msg) -> Option<BufId> {
+    match msg {
+        Msg::Io(_, buf) | Msg::IoReply(_, buf) | Msg::CopyReply { buf, .. } => *buf,
+        _ => None,
+    }
+}
+
+/// Gives a message the receiver's buffer in place of the sender's.
+fn with_buffer(mut msg: Msg, payload: Option<Blocks>, buffers: &mut Buffers) -> Msg {
+    if let Msg::Io(_, buf) | Msg::IoReply(_, buf) | Msg::CopyReply { buf, .. } = &mut msg {
+        *buf = payload.map(|blocks| buffers.put(blocks));
+    }
+    msg
+}
