@@ -49,7 +49,7 @@ const JOBS: &[Job] = &[
             }
             sim::not_offered(project)
         },
-        run: sim::smoke,
+        run: sim::fresh_seeds,
     },
     Job {
         name: "fuzz",

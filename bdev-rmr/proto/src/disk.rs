@@ -318,9 +318,12 @@ pub enum Item {
 }
 
 impl Item {
+    /// Bytes of an entry in a journal record, and of what every item begins with.
+    pub const INTENT_BYTES: usize = RawItem::SIZE;
+
     /// Bytes in a record.
     pub const fn size(&self) -> usize {
-        RawItem::SIZE
+        Self::INTENT_BYTES
             + match self {
                 Self::Epoch(_) => RawEpochRecord::SIZE,
                 Self::Intent { .. } => 0,

@@ -103,7 +103,6 @@ fn an_idle_pool_writes_one_record_a_beat_and_leg() {
 
 /// The entries of one assembly need not fit in one journal record.
 #[test]
-#[ignore = "a store panics today: marks and removed entries of one assembly are more than its journal record holds"]
 fn a_new_client_starts_with_many_regions_live() {
     const REGIONS: u64 = 5_900;
     let mut rig = Rig::new(Shape { members: 2, device_bytes: 128 << 30, disk_ns: 0 });

@@ -19,7 +19,10 @@ struct Args {
     /// Run fresh random seeds for so many seconds.
     #[arg(long)]
     seconds: Option<u64>,
-    /// First of the seeds run with --seconds; random if not given.
+    /// Run so many seeds, however long it takes.
+    #[arg(long, conflicts_with = "seconds")]
+    seeds: Option<u64>,
+    /// First of the seeds run with --seconds or --seeds; random if not given.
     #[arg(long)]
     from: Option<u64>,
     /// Look for the smallest options under which the seed still fails.
@@ -97,10 +100,11 @@ fn main() -> ExitCode {
     }
     let first = args.from.unwrap_or_else(|| fastrand::u64(..));
     let start = Instant::now();
-    let length = Duration::from_secs(args.seconds.unwrap_or(10));
+    let most = args.seeds.unwrap_or(u64::MAX);
+    let length = args.seeds.map_or(Duration::from_secs(args.seconds.unwrap_or(10)), |_| Duration::MAX);
     let mut totals = Totals::default();
     let mut seed = first;
-    while start.elapsed() < length {
+    while start.elapsed() < length && totals.seeds < most {
         let outcome = run_seed(seed, false);
         if let Some(breach) = &outcome.breach {
             println!("seed {seed}: {breach}");

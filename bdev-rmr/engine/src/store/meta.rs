@@ -195,7 +195,8 @@ impl Meta {
         self.step = Step::Journal { copy: 0, bytes, items };
     }
 
-    /// Everything wanted, or as many marks as the journal has room for (marks may go first: they only say more).
+    /// Everything wanted, or as much as the journal has room for. Marks and live entries may go first, as they only say
+    /// more; what a record leaves over goes with the next.
     fn take_items(&mut self) -> Vec<Item> {
         let room = self.layout.journal_bytes() as usize - 1024;
         if self.counts {
@@ -217,13 +218,30 @@ impl Meta {
             self.dirty_misses.remove(&region);
             items.push(Item::Misses(misses));
         }
-        assert!(size + self.dirty_intents.len() * 16 <= room, "more changes than the journal holds");
-        for region in std::mem::take(&mut self.dirty_intents) {
-            items.push(Item::Intent { region, live: self.ram.intents.contains(&region) });
+        let fit = (room - size) / Item::INTENT_BYTES;
+        if self.dirty_intents.len() > fit && !items.is_empty() {
+            return items;
+        }
+        if !self.take_intents(fit, &mut items) {
+            return items;
         }
         self.dirty_record = false;
         items.push(Item::Epoch(self.ram.record));
         items
+    }
+
+    /// Takes at most `most` entries, those that became live first: they say more and may go before the record, while
+    /// those that are removed say less and go with it or later. True if the record may go with them.
+    fn take_intents(&mut self, most: usize, items: &mut Vec<Item>) -> bool {
+        let live = |region: &RegionNo| self.ram.intents.contains(region);
+        let (added, removed): (Vec<_>, Vec<_>) = self.dirty_intents.iter().copied().partition(live);
+        let complete = added.len() <= most;
+        let live = std::iter::repeat_n(true, added.len()).chain(std::iter::repeat(false));
+        for (region, live) in added.into_iter().chain(removed).zip(live).take(most) {
+            self.dirty_intents.remove(&region);
+            items.push(Item::Intent { region, live });
+        }
+        complete
     }
 
     /// A metadata write ended. Returns true when a commit became durable.
