@@ -81,6 +81,10 @@ pub(super) struct Meta {
     dirty_record: bool,
     dirty_intents: BTreeSet<RegionNo>,
     dirty_misses: BTreeSet<RegionNo>,
+    /// A record that was replayed at the opening, until it is said again.
+    replayed: Vec<Item>,
+    /// The commit under way says a replayed record again: nothing that is wanted becomes durable with it.
+    repeating: bool,
     step: Step,
     started: CommitNo,
     done: CommitNo,
@@ -102,6 +106,8 @@ impl Meta {
             dirty_record: false,
             dirty_intents: BTreeSet::new(),
             dirty_misses: BTreeSet::new(),
+            replayed: Vec::new(),
+            repeating: false,
             step: Step::Idle,
             started: last_commit,
             done: last_commit,
@@ -111,15 +117,15 @@ impl Meta {
             recount: true,
         };
         if !Mutant::ForgetReplay.on() {
-            meta.keep(&replayed);
+            meta.keep(replayed);
         }
         meta
     }
 
     /// What was replayed may not be on its home pages yet: the next record, which takes the place of the one that holds
-    /// it, says it again.
-    fn keep(&mut self, replayed: &[Item]) {
-        for item in replayed {
+    /// it, says all of it again, and nothing else: with something new it might not fit.
+    fn keep(&mut self, replayed: Vec<Item>) {
+        for item in &replayed {
             match item {
                 Item::Epoch(_) => self.dirty_record = true,
                 Item::Intent { region, .. } => {
@@ -130,6 +136,7 @@ impl Meta {
                 }
             }
         }
+        self.replayed = replayed;
     }
 
     /// A metadata write failed: the store is of no use until it is opened again.
@@ -198,6 +205,10 @@ impl Meta {
     /// Everything wanted, or as much as the journal has room for. Marks and live entries may go first, as they only say
     /// more; what a record leaves over goes with the next.
     fn take_items(&mut self) -> Vec<Item> {
+        self.repeating = !self.replayed.is_empty();
+        if self.repeating {
+            return std::mem::take(&mut self.replayed);
+        }
         let room = self.layout.journal_bytes() as usize - 1024;
         if self.counts {
             self.ram.record.counter += 1;
@@ -274,7 +285,7 @@ impl Meta {
         for item in items {
             self.durable.apply(item);
         }
-        if items.iter().any(|item| matches!(item, Item::Epoch(_))) {
+        if !self.repeating && items.iter().any(|item| matches!(item, Item::Epoch(_))) {
             self.done = self.started;
         } else {
             // Only a first part: what was wanted becomes durable with a later commit, and waits for it.
