@@ -7,7 +7,7 @@
 //! **Words.** *job*: one bdev on one reactor with one workload. *queue depth*: IOs in flight per job. *latency*: from
 //! the turn in which an IO was submitted to the turn in which its completion surfaced.
 //!
-//! **Who may call it.** [`run`]: a control thread. [`job::Job`] runs on its reactor.
+//! **Who may call it.** [`run`]: a control thread. A job runs on its reactor.
 //!
 //! **Invariants.** Every IO submitted is waited for, also after an error or a stop. No allocation per IO.
 //!

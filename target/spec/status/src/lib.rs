@@ -9,7 +9,7 @@
 //! **Who may call it.** Any thread; pure values.
 //!
 //! **Invariants.** Only `SUCCESS` is success. What cannot be mapped becomes `INTERNAL` (towards NVMe) or `EIO`
-//! (towards errno), never success. The mapping tables are in [`errno`] and [`virtio`], tested both ways.
+//! (towards errno), never success. The mapping tables are in `errno.rs` and `virtio.rs`, tested both ways.
 //!
 //! **Map.** `lib.rs` the codes · `errno.rs` to and from Linux errno · `virtio.rs` to virtio-blk's status byte.
 //!
