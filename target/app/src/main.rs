@@ -57,7 +57,7 @@ fn run(options: Options, started: Instant) -> u8 {
         }
     };
     let state = if waits { "waits for framework_start_init" } else { "ready" };
-    tracing::info!("{state} after {} ms: {ready}", started.elapsed().as_millis());
+    tracing::info!("{state} after {} ms: {ready}, {}", started.elapsed().as_millis(), memory_use());
     let name = signal.wait();
     tracing::info!("{name}: stopping; a second signal ends the process at once");
     let StopReport { calls_cut, stuck } = target.stop();
@@ -79,6 +79,18 @@ fn ready_line(options: &Options) -> String {
         None => "no RPC".to_owned(),
     };
     format!("rmr_tgt {} on cores {cores:?}, {socket}", rmr_tgt::VERSION)
+}
+
+/// What is mapped so far, in a few words.
+fn memory_use() -> String {
+    let pages = tgt_env::memory::memory().stats().pages;
+    let mapped = pages.iter().map(|pages| format!("{} MiB on {}", pages.mapped >> 20, pages.kind));
+    let mapped: Vec<String> = mapped.collect();
+    if mapped.is_empty() {
+        "no DMA memory yet".to_owned()
+    } else {
+        format!("DMA memory {}", mapped.join(", "))
+    }
 }
 
 /// As SPDK does: a target that crashes should leave something to look at.

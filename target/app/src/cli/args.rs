@@ -2,7 +2,7 @@
 
 use super::help;
 use crate::log::Format;
-use clap::{ArgAction, Parser};
+use clap::{ArgAction, Parser, ValueEnum};
 use std::path::PathBuf;
 
 const CORES: &str = "Cores";
@@ -49,6 +49,9 @@ pub struct Args {
     /// Ordinary pages, even where there are hugepages
     #[arg(long, help_heading = MEMORY)]
     pub(super) no_huge: bool,
+    /// Demand hugepages of this size, instead of 2M ones if there are any
+    #[arg(long, value_name = "SIZE", help_heading = MEMORY, conflicts_with = "no_huge")]
+    pub(super) hugepage_size: Option<HugepageSize>,
 
     /// Configuration in SPDK's JSON format, // and /* */ comments allowed
     #[arg(short = 'c', long, visible_alias = "json", value_name = "FILE", help_heading = CONTROL)]
@@ -170,4 +173,15 @@ impl Ignored {
         ];
         all.into_iter().filter(|(_, given)| *given).map(|(name, _)| name).collect()
     }
+}
+
+/// Hugepages that may be demanded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum HugepageSize {
+    /// 2 MiB.
+    #[value(name = "2M")]
+    TwoMiB,
+    /// 1 GiB.
+    #[value(name = "1G")]
+    OneGiB,
 }

@@ -1,6 +1,6 @@
 //! From arguments to [`Options`]: what clap cannot check by itself.
 
-use super::args::Args;
+use super::args::{Args, HugepageSize};
 use crate::log::{Format, Level, LogControl, UnknownFlag};
 use crate::options::{Options, RPC_SOCKET};
 use rpc_server::ServerConfig;
@@ -94,7 +94,12 @@ impl Args {
     }
 
     fn memory(&self) -> Result<MemoryConfig, UsageError> {
-        let page_size = if self.no_huge { PageSize::Ordinary } else { PageSize::Auto };
+        let page_size = match self.hugepage_size {
+            _ if self.no_huge => PageSize::Ordinary,
+            None => PageSize::Auto,
+            Some(HugepageSize::TwoMiB) => PageSize::Huge2M,
+            Some(HugepageSize::OneGiB) => PageSize::Huge1G,
+        };
         let limit_bytes = self.mem_size.as_deref().map(size).transpose()?;
         // SPDK's 0 means no limit.
         Ok(MemoryConfig {
@@ -165,6 +170,10 @@ mod tests {
         assert_eq!(options("rmr_tgt --spin-us 7").sleep, SleepPolicy::After(Duration::from_micros(7)));
         let memory = options("rmr_tgt -s 2G --no-huge").memory.expect("chosen");
         assert_eq!((memory.limit_bytes, memory.page_size), (Some(2 << 30), PageSize::Ordinary));
+        for (text, page_size) in [("2M", PageSize::Huge2M), ("1G", PageSize::Huge1G)] {
+            let memory = options(&format!("rmr_tgt --hugepage-size {text}")).memory.expect("chosen");
+            assert_eq!(memory.page_size, page_size);
+        }
         assert!(options("rmr_tgt --no-rpc-server").rpc.is_none());
     }
 
