@@ -431,3 +431,59 @@ pub fn format(superblock: &disk::Superblock, config: &StoreConfig, members: rmr_
     }
     area
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A store that was opened after a crash, with a replayed entry, and much more to say than one record holds.
+    fn opened_with_much_to_say(replayed: Vec<Item>, regions: u64) -> Meta {
+        let geometry = Geometry::for_pool(128 << 30, 4096, 128 << 10).expect("a product geometry");
+        let config = StoreConfig { journal_bytes: 64 << 10, ..StoreConfig::default() };
+        let mut view = View::default();
+        replayed.iter().for_each(|item| view.apply(item));
+        let me = MemberId::new(1).expect("a member id");
+        let mut meta = Meta::new(geometry, me, &config, Read { view, commit: 7, replayed });
+        (0..regions).for_each(|region| meta.set_intent(RegionNo(region), true));
+        meta.touch_record();
+        meta
+    }
+
+    /// Every record up to the one that makes all of it durable, each with what it says.
+    fn records(meta: &mut Meta) -> Vec<Vec<Item>> {
+        let (want, mut records, mut out) = (meta.want(), Vec::new(), Vec::new());
+        meta.pump(&mut out);
+        while !meta.done(want) {
+            if let Step::Journal { copy: 0, items, .. } = &meta.step {
+                records.push(items.clone());
+            }
+            meta.on_written(true, &mut out);
+        }
+        records
+    }
+
+    #[test]
+    fn a_replayed_record_is_said_again_alone_before_anything_new() {
+        let replayed =
+            vec![Item::Intent { region: RegionNo(9_999), live: true }, Item::Epoch(EpochRecord::default())];
+        let mut meta = opened_with_much_to_say(replayed.clone(), 6_000);
+        let records = records(&mut meta);
+        assert_eq!(records[0], replayed);
+        assert!(records.len() > 2, "6,000 entries do not fit in one record");
+    }
+
+    #[test]
+    fn new_entries_go_before_the_record_and_removed_ones_not_before_it() {
+        let mut meta = opened_with_much_to_say(Vec::new(), 6_000);
+        assert!(records(&mut meta).len() > 1);
+        (0..6_000).for_each(|region| meta.set_intent(RegionNo(region), region % 2 == 0));
+        (6_000..12_000).for_each(|region| meta.set_intent(RegionNo(region), true));
+        meta.touch_record();
+        let records = records(&mut meta);
+        let (last, before) = records.split_last().expect("at least one record");
+        let removed = |item: &Item| matches!(item, Item::Intent { live: false, .. });
+        let epoch = |item: &Item| matches!(item, Item::Epoch(_));
+        assert!(before.iter().flatten().all(|item| !removed(item) && !epoch(item)));
+        assert!(last.iter().any(epoch));
+    }
+}
