@@ -2,7 +2,10 @@
 
 use crate::desc::{Claim, DescInfo};
 use crate::device::{BdevSpec, Device, Limits, OpSet};
+use crate::histogram::{Counts, Histogram, HistogramSpec};
 use crate::notify::{NotificationKind, Notifications};
+use crate::qos::{Qos, RateLimits};
+use crate::sampling::{QueueDepth, Samples};
 use crate::stats::{ChannelStats, Generation, IoStats, ResetMode};
 use std::sync::atomic::{
     AtomicBool, AtomicU32, AtomicU64,
@@ -21,6 +24,8 @@ pub struct Bdev {
     generation_all: AtomicU32,
     generation_max_min: AtomicU32,
     generation_errors: AtomicU32,
+    qos: Arc<Qos>,
+    samples: Samples,
     /// Raised after any change that io channels have to notice.
     changes: AtomicU32,
     pub(crate) control: Mutex<Control>,
@@ -36,6 +41,8 @@ pub(crate) struct Control {
     pub(crate) channels: Vec<ChannelEntry>,
     /// Totals of channels that were closed since the last reset.
     closed_stats: IoStats,
+    /// While latencies are counted: what closed channels have counted.
+    histogram: Option<Counts>,
     next_id: u64,
 }
 
@@ -46,6 +53,7 @@ pub(crate) struct ChannelEntry {
     pub(crate) reactor: Handle,
     pub(crate) opener: Arc<str>,
     pub(crate) stats: Arc<ChannelStats>,
+    histogram: Option<Arc<Histogram>>,
 }
 
 /// An open io channel as RPC tells of it.
@@ -68,6 +76,8 @@ impl Bdev {
             generation_all: AtomicU32::new(0),
             generation_max_min: AtomicU32::new(0),
             generation_errors: AtomicU32::new(0),
+            qos: Arc::default(),
+            samples: Samples::default(),
             changes: AtomicU32::new(0),
             control: Mutex::default(),
             closed: Condvar::new(),
@@ -189,6 +199,73 @@ impl Bdev {
         self.announce(&control);
     }
 
+    /// Limits the rate of reads and writes; the change is seen from the next turn of each reactor on.
+    pub fn set_rate_limits(&self, limits: RateLimits) {
+        let control = self.control();
+        self.qos.set(limits);
+        self.announce(&control);
+    }
+
+    /// The limits in force.
+    #[must_use]
+    pub fn rate_limits(&self) -> RateLimits {
+        self.qos.limits()
+    }
+
+    pub(crate) fn qos(&self) -> &Arc<Qos> {
+        &self.qos
+    }
+
+    /// Starts to count latencies afresh, or stops with `None`.
+    pub fn set_histogram(&self, spec: Option<HistogramSpec>) {
+        let mut control = self.control();
+        control.histogram = spec.map(Counts::new);
+        for channel in &mut control.channels {
+            channel.histogram = spec.map(|spec| Arc::new(Histogram::new(spec)));
+        }
+        self.announce(&control);
+    }
+
+    /// What was counted over all channels since it was started; `None` if it was not.
+    #[must_use]
+    pub fn histogram(&self) -> Option<Counts> {
+        let control = self.control();
+        let mut counts = control.histogram.clone()?;
+        let open = control.channels.iter().filter_map(|channel| channel.histogram.as_ref());
+        open.for_each(|histogram| histogram.add_to(&mut counts));
+        Some(counts)
+    }
+
+    /// Samples the queue depth every `period` from now on; zero ends it.
+    ///
+    /// # Errors
+    /// If no thread could be started; nothing is sampled then.
+    pub fn sample_queue_depth(self: &Arc<Self>, period: Duration) -> std::io::Result<()> {
+        let started = Samples::start(self, period);
+        self.announce(&self.control());
+        started
+    }
+
+    /// What sampling has seen; `None` if nobody asked for it.
+    #[must_use]
+    pub fn queue_depth_sampled(&self) -> Option<QueueDepth> {
+        self.samples.read()
+    }
+
+    pub(crate) fn samples(&self) -> &Samples {
+        &self.samples
+    }
+
+    /// IOs in flight on all channels, while it is sampled.
+    pub(crate) fn queue_depth(&self) -> u64 {
+        self.control().channels.iter().map(|channel| u64::from(channel.stats.depth())).sum()
+    }
+
+    pub(crate) fn histogram_of(&self, channel: u64) -> Option<Arc<Histogram>> {
+        let control = self.control();
+        control.channels.iter().find(|entry| entry.id == channel)?.histogram.clone()
+    }
+
     /// Changes the size; openers get an event. IO beyond the new end fails from the next turn of each reactor on.
     pub fn resize(&self, num_blocks: u64) {
         let control = self.control();
@@ -246,7 +323,8 @@ impl Bdev {
         let mut control = self.control();
         let id = control.next_id();
         let stats = Arc::new(ChannelStats::new(self.generation()));
-        control.channels.push(ChannelEntry { id, reactor, opener, stats: stats.clone() });
+        let histogram = control.histogram.as_ref().map(|counts| Arc::new(Histogram::new(counts.spec)));
+        control.channels.push(ChannelEntry { id, reactor, opener, stats: stats.clone(), histogram });
         (id, stats)
     }
 
@@ -255,6 +333,9 @@ impl Bdev {
         let generation = self.generation();
         if let Some(index) = control.channels.iter().position(|channel| channel.id == id) {
             let channel = control.channels.remove(index);
+            if let (Some(counts), Some(histogram)) = (&mut control.histogram, &channel.histogram) {
+                histogram.add_to(counts);
+            }
             control.closed_stats.add(&channel.stats.snapshot(generation));
         }
     }

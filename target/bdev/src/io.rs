@@ -29,6 +29,20 @@ impl Op {
     pub const ALL: [Op; 7] =
         [Op::Read, Op::Write, Op::WriteZeroes, Op::Unmap, Op::Flush, Op::Reset, Op::Abort];
 
+    /// SPDK's name for it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Op::Read => "read",
+            Op::Write => "write",
+            Op::WriteZeroes => "write_zeroes",
+            Op::Unmap => "unmap",
+            Op::Flush => "flush",
+            Op::Reset => "reset",
+            Op::Abort => "abort",
+        }
+    }
+
     /// True if it changes what is stored.
     #[must_use]
     pub const fn is_write(self) -> bool {

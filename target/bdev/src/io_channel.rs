@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! submit: check ─ bad ──────────────────────────► ended here, surfaces at the next poll
+//!           │ the bdev has a rate limit ────────► qos.rs, goes on when its time has come
 //!           │ too long, crosses a boundary ─────► split.rs, children come back here
 //!           ▼
 //!         module.submit ─ Err(io) ──────────────► waiting, tried again at the next poll
@@ -12,7 +13,9 @@ use crate::bdev::Bdev;
 use crate::channel::{Channel, DoneQueue};
 use crate::desc::DescShared;
 use crate::device::OpSet;
+use crate::histogram::Histogram;
 use crate::io::{Io, Op, Tag};
+use crate::qos::{Gate, Next};
 use crate::split::Splits;
 use crate::stats::ChannelStats;
 use crate::timeouts::Timeouts;
@@ -49,11 +52,19 @@ pub struct IoChannel {
     /// Raised when there is more to do in `poll` than to pass completions on.
     busy_inside: bool,
     changes: u32,
+    /// Reads and writes pass the gate: there is a rate limit, or IO that it has held back.
+    limited: bool,
+    /// Nothing is limited and nothing is ever split: an IO goes straight to the module.
+    plain: bool,
     stats: Arc<ChannelStats>,
+    /// Latencies are counted, or queue depths sampled.
+    watched: bool,
+    histogram: Option<Arc<Histogram>>,
     in_flight: u32,
     waiting: VecDeque<Io>,
     ended: DoneQueue,
     splits: Splits,
+    gate: Gate,
     timeouts: Option<Timeouts>,
     events: VecDeque<Event>,
     id: u64,
@@ -73,8 +84,9 @@ impl IoChannel {
         let bdev = &desc.bdev;
         let own = cx.peers()[cx.id().0 as usize].clone();
         let (id, stats) = bdev.add_channel(own, desc.opener.clone());
+        let splits = Splits::new(bdev.limits(), bdev.block_size());
         let forbidden = Op::ALL.into_iter().filter(|op| op.is_write() && !may_write);
-        IoChannel {
+        let mut channel = IoChannel {
             module,
             num_blocks: bdev.num_blocks(),
             block_size: bdev.block_size(),
@@ -82,17 +94,24 @@ impl IoChannel {
             ops: forbidden.fold(bdev.ops().with(Op::Abort), OpSet::without),
             busy_inside: false,
             changes: bdev.changes(),
+            limited: bdev.rate_limits().any(),
+            plain: splits.are_trivial() && !bdev.rate_limits().any(),
+            watched: false,
+            histogram: None,
             stats,
             in_flight: 0,
             waiting: VecDeque::with_capacity(WAITING_PREALLOCATED),
             ended: DoneQueue::default(),
-            splits: Splits::new(bdev.limits(), bdev.block_size()),
+            splits,
+            gate: Gate::new(bdev.qos().clone(), bdev.block_size()),
             timeouts: timeout.map(|timeout| Timeouts::new(timeout, cx.now())),
             events: VecDeque::new(),
             id,
             bdev: bdev.clone(),
             desc,
-        }
+        };
+        channel.look_who_watches();
+        channel
     }
 
     /// The bdev behind it.
@@ -122,7 +141,8 @@ impl IoChannel {
         if io.submitted == Ticks::ZERO {
             io.submitted = cx.now();
         }
-        if io.child || io.op == Op::Abort || self.splits.must_split(&io) {
+        let held = !self.plain && (self.limited || self.splits.must_split(&io));
+        if held || io.child || io.op == Op::Abort {
             return self.submit_slowly(cx, io);
         }
         let submitted = io.submitted;
@@ -147,7 +167,22 @@ impl IoChannel {
                 timeouts.completed(done.submitted);
             }
         }
+        if self.watched {
+            self.be_watched(now, done, first);
+        }
         work
+    }
+
+    fn be_watched(&self, now: Ticks, done: &DoneQueue, first: usize) {
+        self.stats.note_depth(self.in_flight);
+        if let Some(histogram) = &self.histogram {
+            done.iter_from(first).for_each(|done| histogram.book(done, now));
+        }
+    }
+
+    fn look_who_watches(&mut self) {
+        self.histogram = self.bdev.histogram_of(self.id);
+        self.watched = self.histogram.is_some() || self.bdev.samples().on();
     }
 
     /// Whether the module may see this IO.
@@ -221,19 +256,59 @@ impl IoChannel {
         Ok(())
     }
 
-    /// Aborts, and IO that is not passed on as it is.
+    /// Everything that cannot be passed on as it is, or not at once.
     #[cold]
     fn submit_slowly(&mut self, cx: &mut Cx, io: Io) -> Result<(), Io> {
         let submitted = io.submitted;
         if io.op == Op::Abort {
             self.abort(cx, io)?;
+        } else if io.op.has_data() && self.limited {
+            self.gate.enter(io)?;
+            self.open_gate(cx);
         } else {
-            self.splits.start(cx.lender(), io)?;
-            self.pump_splits(cx);
+            self.pass_on(cx, io)?;
         }
         self.took(submitted);
         self.busy_inside = true;
         Ok(())
+    }
+
+    /// To the module, in pieces if it must be.
+    fn pass_on(&mut self, cx: &mut Cx, io: Io) -> Result<(), Io> {
+        if !io.child && !self.splits.must_split(&io) {
+            return self.forward(cx, io);
+        }
+        self.splits.start(cx.lender(), io)?;
+        self.pump_splits(cx);
+        Ok(())
+    }
+
+    /// Lets through what the rate limits allow by now. False if the head may go and there is no room for it further on.
+    fn open_gate(&mut self, cx: &mut Cx) -> bool {
+        let now = cx.now();
+        loop {
+            match self.gate.next(now) {
+                Next::Empty => {
+                    self.look_at_limits();
+                    return true;
+                }
+                Next::At(time) => {
+                    cx.wake_at(time);
+                    return true;
+                }
+                Next::Go(io) => {
+                    if let Err(io) = self.pass_on(cx, io) {
+                        self.gate.put_back(io, now);
+                        return false;
+                    }
+                }
+            }
+        }
+    }
+
+    fn look_at_limits(&mut self) {
+        self.limited = self.bdev.rate_limits().any() || !self.gate.is_empty();
+        self.plain = self.splits.are_trivial() && !self.limited;
     }
 
     /// Stops an IO that waits here or is being split; what the module has already is the module's to stop.
@@ -241,6 +316,11 @@ impl IoChannel {
         let target = io.abort_target();
         if let Some(index) = self.waiting.iter().position(|waiting| !waiting.child && waiting.tag == target) {
             let victim = self.waiting.remove(index).expect("the index was just found");
+            self.ended.push(victim.complete(IoStatus::ABORTED));
+            self.ended.push(io.complete(IoStatus::SUCCESS));
+            return Ok(());
+        }
+        if let Some(victim) = self.gate.remove(target) {
             self.ended.push(victim.complete(IoStatus::ABORTED));
             self.ended.push(io.complete(IoStatus::SUCCESS));
             return Ok(());
@@ -267,14 +347,18 @@ impl IoChannel {
         }
         self.notice_changes(cx);
         self.retry_waiting(cx);
+        let gate_flows = !self.limited || self.open_gate(cx);
         self.pump_splits(cx);
         self.splits.take_finished(cx.lender(), &mut self.ended);
         done.take_all(&mut self.ended);
         self.look_for_late(cx);
-        self.busy_inside = self.timeouts.is_some() || self.splits.active() || !self.waiting.is_empty();
+        self.busy_inside = self.timeouts.is_some()
+            || self.splits.active()
+            || !self.waiting.is_empty()
+            || !self.gate.is_empty();
         if done.len() != before {
             Work::Busy
-        } else if self.waiting.is_empty() {
+        } else if self.waiting.is_empty() && gate_flows {
             Work::Idle
         } else {
             Work::Spin
@@ -301,13 +385,16 @@ impl IoChannel {
 
     /// Looks again at what a control thread may have changed.
     fn notice_changes(&mut self, cx: &mut Cx) {
-        let bdev = &self.bdev;
-        let changes = bdev.changes();
+        let changes = self.bdev.changes();
         if self.changes == changes {
             return;
         }
         self.changes = changes;
+        self.look_at_limits();
+        self.look_who_watches();
+        let bdev = &self.bdev;
         self.stats.catch_up(bdev.generation());
+        self.gate.forget_slot();
         if self.num_blocks != bdev.num_blocks() {
             self.num_blocks = bdev.num_blocks();
             self.events.push_back(Event::Resized(self.num_blocks));
@@ -315,7 +402,7 @@ impl IoChannel {
         if bdev.is_removed() && self.ops != OpSet::of(&[Op::Abort]) {
             self.ops = OpSet::of(&[Op::Abort]);
             self.events.push_back(Event::Removed);
-            for io in self.waiting.drain(..) {
+            for io in self.waiting.drain(..).chain(self.gate.drain()) {
                 let done = io.complete(IoStatus::INVALID_NAMESPACE);
                 // A child that waits was cut here: one that was cut above is passed on as a split of one piece.
                 if done.child {

@@ -17,8 +17,9 @@
 //! succeeds on a removed bdev.
 //!
 //! **Map.** Per IO: `io.rs` Io and Done · `channel.rs` the trait · `io_channel.rs` checks, queueing, accounts ·
-//! `split.rs` · `timeouts.rs` · `stats.rs`. Control: `device.rs` what a module provides · `bdev.rs` the registered
-//! object · `bdevs.rs` the list of them · `desc.rs` handles and claims · `notify.rs` what happened · `rpc/` the methods.
+//! `split.rs` · `qos.rs` rate limits · `timeouts.rs` · `stats.rs` · `histogram.rs`. Control: `device.rs` what a module provides · `bdev.rs` the registered
+//! object · `bdevs.rs` the list of them · `desc.rs` handles and claims · `notify.rs` what happened · `sampling.rs`
+//! queue depth over time · `rpc/` the methods.
 //!
 //! **Tests.** `tests/` in this folder, with a scripted device; the shape is proved by the crate `test-bdevs`.
 
@@ -27,10 +28,13 @@ mod bdevs;
 mod channel;
 mod desc;
 mod device;
+mod histogram;
 mod io;
 mod io_channel;
 mod notify;
+mod qos;
 pub mod rpc;
+mod sampling;
 mod split;
 mod stats;
 mod timeouts;
@@ -43,9 +47,12 @@ pub use bdevs::{Bdevs, RegisterError, RemoveError, check_geometry};
 pub use channel::{Channel, DoneQueue};
 pub use desc::{Claim, ClaimError, Desc, DescInfo, Mode, OpenError};
 pub use device::{BdevSpec, Device, Limits, OpSet};
+pub use histogram::{Counts, GRANULARITY_MAX, HistogramSpec};
 pub use io::{Done, Finished, Io, Op, Tag};
 pub use io_channel::{Event, IoChannel};
 pub use notify::{Notification, NotificationKind, Notifications};
+pub use qos::RateLimits;
+pub use sampling::QueueDepth;
 pub use stats::{IoStats, OpStats, ResetMode};
 
 // What every module and every opener needs beside this crate.

@@ -56,6 +56,11 @@ impl Splits {
         }
     }
 
+    /// True if nothing is ever split.
+    pub(crate) fn are_trivial(&self) -> bool {
+        self.trivial
+    }
+
     /// Whether the device cannot take this IO as it is.
     #[inline]
     pub(crate) fn must_split(&self, io: &Io) -> bool {

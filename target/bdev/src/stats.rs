@@ -114,6 +114,8 @@ pub(crate) struct ChannelStats {
     accounts: [Account; ACCOUNTS],
     /// Failures by status, in the order of `IoStatus::ALL`; the last is for statuses that devices made up.
     errors: Vec<AtomicU64>,
+    /// IOs in flight, written down only while queue depths are sampled.
+    depth: AtomicU32,
     generation_all: AtomicU32,
     generation_max_min: AtomicU32,
     generation_errors: AtomicU32,
@@ -179,6 +181,7 @@ impl ChannelStats {
         ChannelStats {
             accounts: [const { Account::new() }; ACCOUNTS],
             errors: (0..=IoStatus::ALL.len()).map(|_| AtomicU64::new(0)).collect(),
+            depth: AtomicU32::new(0),
             generation_all: AtomicU32::new(generation.all),
             generation_max_min: AtomicU32::new(generation.max_min),
             generation_errors: AtomicU32::new(generation.errors),
@@ -194,6 +197,17 @@ impl ChannelStats {
         if let Some(account) = account_of(done.op) {
             self.accounts[account].book(done.blocks, now - done.submitted);
         }
+    }
+
+    /// Reactor: so many IOs are in flight.
+    #[inline]
+    pub(crate) fn note_depth(&self, in_flight: u32) {
+        self.depth.store(in_flight, Relaxed);
+    }
+
+    /// Any thread: IOs in flight when the reactor last looked.
+    pub(crate) fn depth(&self) -> u32 {
+        self.depth.load(Relaxed)
     }
 
     #[cold]

@@ -1,18 +1,23 @@
-//! bdev_get_iostat, bdev_reset_iostat.
+//! bdev_get_iostat, bdev_reset_iostat, bdev_set_qd_sampling_period.
 
 use super::{find, thread_id};
-use crate::{Bdev, Bdevs, IoStats, IoStatus, OpStats, ResetMode, Ticks};
+use crate::sampling::PERIOD_MIN;
+use crate::{Bdev, Bdevs, IoStats, IoStatus, OpStats, QueueDepth, ResetMode, Ticks};
 use rpc_registry::{Method, Registry, RpcError, codes};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
+use std::time::Duration;
 use tgt_env::clock::tick_rate;
 
 const EINVAL: i32 = 22;
 
 /// Names that one call may give, as in SPDK.
 const NAMES_MAX: u32 = 1024;
+
+/// Longest time between two looks at the queue depth.
+const PERIOD_MAX: Duration = Duration::from_secs(60);
 
 /// Parameters of `bdev_get_iostat`.
 #[derive(Deserialize, JsonSchema)]
@@ -74,11 +79,22 @@ struct Accounts {
     io_error: Map<String, Value>,
 }
 
+/// Sampled queue depths, only while they are; times in microseconds.
+#[derive(Serialize)]
+struct Sampled {
+    queue_depth_polling_period: u64,
+    queue_depth: u64,
+    io_time: u64,
+    weighted_io_time: u64,
+}
+
 #[derive(Serialize)]
 struct BdevAccounts {
     name: String,
     #[serde(flatten)]
     accounts: Accounts,
+    #[serde(flatten)]
+    sampled: Option<Sampled>,
 }
 
 #[derive(Serialize)]
@@ -93,6 +109,16 @@ struct ChannelAccounts {
 enum Iostat {
     Bdevs { tick_rate: u64, ticks: u64, bdevs: Vec<BdevAccounts> },
     Channels { tick_rate: u64, ticks: u64, name: String, channels: Vec<ChannelAccounts> },
+}
+
+/// Parameters of `bdev_set_qd_sampling_period`.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct SetPeriod {
+    /// Name, alias or UUID of the bdev
+    name: String,
+    /// Time between two looks in microseconds, 100 to 60000000; 0: do not look
+    period: u64,
 }
 
 pub(super) fn register(registry: &mut Registry, bdevs: &Arc<Bdevs>) {
@@ -113,6 +139,18 @@ pub(super) fn register(registry: &mut Registry, bdevs: &Arc<Bdevs>) {
             .example(json!({"name": "Malloc0", "mode": "maxmin"}))
             .result_example(json!(true)),
         move |params: ResetIostat| reset_iostat(&of, params),
+    );
+    let of = bdevs.clone();
+    registry.add(
+        Method::new(
+            "bdev_set_qd_sampling_period",
+            "Sample how many IOs a bdev has in flight; bdev_get_iostat shows it",
+        )
+        .spdk(true)
+        .decode_error(codes::INTERNAL)
+        .example(json!({"name": "Malloc0", "period": 1000}))
+        .result_example(json!(true)),
+        move |params: SetPeriod| sample(&of, &params),
     );
 }
 
@@ -169,7 +207,30 @@ fn reset(bdev: &Bdev, mode: Mode) {
 fn read_bdev(bdev: &Bdev, mode: Mode) -> BdevAccounts {
     let accounts = accounts(bdev, &bdev.stats());
     reset(bdev, mode);
-    BdevAccounts { name: bdev.name().to_owned(), accounts }
+    BdevAccounts { name: bdev.name().to_owned(), accounts, sampled: bdev.queue_depth_sampled().map(sampled) }
+}
+
+fn sampled(depth: QueueDepth) -> Sampled {
+    let micros = |time: Duration| time.as_micros() as u64;
+    Sampled {
+        queue_depth_polling_period: micros(depth.period),
+        queue_depth: depth.depth,
+        io_time: micros(depth.busy),
+        weighted_io_time: micros(depth.weighted),
+    }
+}
+
+fn sample(bdevs: &Bdevs, params: &SetPeriod) -> Result<bool, RpcError> {
+    let bdev = find(bdevs, &params.name)?;
+    let period = Duration::from_micros(params.period);
+    if !period.is_zero() && !(PERIOD_MIN..=PERIOD_MAX).contains(&period) {
+        let accepted = "0 to stop, or 100..60000000 (microseconds)";
+        let text = format!("period is {}, accepted: {accepted}", params.period);
+        return Err(RpcError::errno(EINVAL, text).parameter("period", params.period, accepted));
+    }
+    let failed = |error| RpcError::internal(format!("sampling could not be started: {error}"));
+    bdev.sample_queue_depth(period).map_err(failed)?;
+    Ok(true)
 }
 
 fn read_channels(bdev: &Bdev, mode: Mode) -> Vec<ChannelAccounts> {

@@ -1,7 +1,7 @@
 //! bdev_get_bdevs.
 
 use super::find;
-use crate::{Bdev, Bdevs, Claim, Op};
+use crate::{Bdev, Bdevs, Claim, Op, RateLimits};
 use rpc_registry::{Method, Registry, RpcError, codes};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -49,14 +49,6 @@ struct BdevInfo {
     driver_specific: Value,
 }
 
-#[derive(Serialize, Default)]
-struct RateLimits {
-    rw_ios_per_sec: u64,
-    rw_mbytes_per_sec: u64,
-    r_mbytes_per_sec: u64,
-    w_mbytes_per_sec: u64,
-}
-
 pub(super) fn register(registry: &mut Registry, bdevs: &Arc<Bdevs>) {
     let bdevs = bdevs.clone();
     registry.add(
@@ -99,7 +91,7 @@ fn info(bdev: &Bdev) -> BdevInfo {
         preferred_unmap_granularity: 0,
         uuid: bdev.uuid().to_string(),
         numa_id: bdev.numa_node(),
-        assigned_rate_limits: RateLimits::default(),
+        assigned_rate_limits: bdev.rate_limits(),
         claimed: claim != Claim::None,
         claim_type: (claim != Claim::None).then(|| claim.name()),
         zoned: false,

@@ -1,9 +1,12 @@
 //! The methods of the block layer, and what modules need for theirs. Control threads.
 //!
-//! `list.rs` bdev_get_bdevs · `iostat.rs` statistics · `options.rs` options and examine · `notifications.rs` ·
+//! `list.rs` bdev_get_bdevs · `iostat.rs` statistics · `limits.rs` rate limits ·
+//! `latency.rs` histograms · `options.rs` options and examine · `notifications.rs` ·
 //! `refuse.rs` errors of the block layer as answers.
 
 mod iostat;
+mod latency;
+mod limits;
 mod list;
 mod notifications;
 mod options;
@@ -26,6 +29,8 @@ pub fn register(registry: &mut Registry, bdevs: &Arc<Bdevs>) -> Subsystem {
     let options = SharedOptions::default();
     list::register(registry, bdevs);
     iostat::register(registry, bdevs);
+    limits::register(registry, bdevs);
+    latency::register(registry, bdevs);
     options::register(registry, bdevs, &options);
     notifications::register(registry, bdevs);
     let bdevs = bdevs.clone();
@@ -45,7 +50,10 @@ pub fn find(bdevs: &Bdevs, name: &str) -> Result<Arc<Bdev>, RpcError> {
 
 /// The calls that make the block layer what it is now, in SPDK's order.
 fn saved(bdevs: &Bdevs, options: &SharedOptions) -> Vec<ConfigEntry> {
-    let made = bdevs.all().into_iter().filter_map(|bdev| bdev.device().config(&bdev));
+    let all = bdevs.all();
+    let made = all.iter().filter_map(|bdev| bdev.device().config(bdev));
+    // After all bdevs: some appear only with a base that is made later.
+    let limits = all.iter().filter_map(|bdev| limits::saved(bdev));
     let last = ConfigEntry::bare("bdev_wait_for_examine");
-    std::iter::once(options.saved()).chain(made).chain([last]).collect()
+    std::iter::once(options.saved()).chain(made).chain(limits).chain([last]).collect()
 }

@@ -169,3 +169,86 @@ fn examine_answers_for_bdevs_that_exist() {
     refused(&registry, "bdev_examine", json!({"name": "b"}), -19, "no bdev named \"b\"");
     refused(&registry, "bdev_examine", json!({}), -32602, "\"name\" is missing");
 }
+
+#[test]
+fn rate_limits_are_set_shown_saved_and_taken_away() {
+    let (registry, _bdevs) = running();
+    let call = |method: &str, params: Value| registry.call_value(method, Some(&params)).expect(method);
+    let limits = || call("bdev_get_bdevs", json!({"name": "a"}))[0]["assigned_rate_limits"].clone();
+    let saved = || {
+        let entries = registry.subsystem("bdev").expect("it").saved().expect("a writer");
+        let is_limit = |entry: &Value| entry["method"] == "bdev_set_qos_limit";
+        entries.iter().map(|entry| json!(entry)).find(is_limit)
+    };
+    assert_eq!(saved(), None);
+    call("bdev_set_qos_limit", json!({"name": "a", "rw_ios_per_sec": 1500, "w_mbytes_per_sec": 7}));
+    call("bdev_set_qos_limit", json!({"name": "a", "r_mbytes_per_sec": 3}));
+    let all =
+        json!({"rw_ios_per_sec": 1500, "rw_mbytes_per_sec": 0, "r_mbytes_per_sec": 3, "w_mbytes_per_sec": 7});
+    assert_eq!(limits(), all);
+    assert_eq!(saved().expect("saved")["params"]["rw_ios_per_sec"], 1500);
+    for limit in ["rw_ios_per_sec", "r_mbytes_per_sec", "w_mbytes_per_sec"] {
+        call("bdev_set_qos_limit", json!({"name": "a", limit: 0}));
+    }
+    assert_eq!(saved(), None);
+    refused(&registry, "bdev_set_qos_limit", json!({"name": "a"}), -22, "no limit is given");
+    refused(&registry, "bdev_set_qos_limit", json!({"name": "b", "rw_ios_per_sec": 1}), -19, "no bdev named");
+}
+
+#[test]
+fn a_histogram_has_the_shape_that_clients_decode() {
+    let (registry, _bdevs) = running();
+    let call = |method: &str, params: Value| registry.call_value(method, Some(&params)).expect(method);
+    refused(&registry, "bdev_get_histogram", json!({"name": "a"}), -14, "bdev_enable_histogram");
+    let enable = |more: Value| {
+        let mut params = json!({"name": "a", "enable": true});
+        params.as_object_mut().expect("object").extend(more.as_object().expect("object").clone());
+        params
+    };
+    call("bdev_enable_histogram", enable(json!({"opc": "read", "granularity": 3})));
+    let shown = call("bdev_get_histogram", json!({"name": "a"}));
+    let range = |name: &str| shown[name].as_u64().expect("a number");
+    let buckets = (range("max_range") - range("min_range") + 1) << range("granularity");
+    let base64_len = (buckets * 8).div_ceil(3) * 4;
+    assert_eq!(shown["histogram"].as_str().map(|text| text.len() as u64), Some(base64_len));
+    let borders = json!({"name": "a", "borders": [10, 100]});
+    assert_eq!(call("bdev_get_histogram_borders", borders), json!({"borders_count": [0, 0, 0]}));
+    refused(&registry, "bdev_enable_histogram", enable(json!({"opc": "reed"})), -22, "read, write");
+    refused(&registry, "bdev_enable_histogram", enable(json!({"granularity": 13})), -22, "1..12");
+    refused(
+        &registry,
+        "bdev_enable_histogram",
+        enable(json!({"min_nsec": 9, "max_nsec": 9})),
+        -22,
+        "min_nsec",
+    );
+    refused(
+        &registry,
+        "bdev_get_histogram_borders",
+        json!({"name": "a", "borders": [9, 1]}),
+        -22,
+        "ascending",
+    );
+    call("bdev_enable_histogram", json!({"name": "a", "enable": false}));
+    refused(&registry, "bdev_get_histogram", json!({"name": "a"}), -14, "not counted");
+}
+
+#[test]
+fn queue_depths_appear_in_iostat_only_while_they_are_sampled() {
+    let (registry, _bdevs) = running();
+    let call = |method: &str, params: Value| registry.call_value(method, Some(&params)).expect(method);
+    let shown = || call("bdev_get_iostat", json!({"names": ["a"]}))["bdevs"][0].clone();
+    assert_eq!(shown().get("queue_depth"), None);
+    call("bdev_set_qd_sampling_period", json!({"name": "a", "period": 1000}));
+    assert_eq!(shown()["queue_depth_polling_period"], 1000);
+    assert_eq!(shown()["queue_depth"], 0);
+    call("bdev_set_qd_sampling_period", json!({"name": "a", "period": 0}));
+    assert_eq!(shown().get("queue_depth"), None);
+    refused(
+        &registry,
+        "bdev_set_qd_sampling_period",
+        json!({"name": "a", "period": 5}),
+        -22,
+        "100..60000000",
+    );
+}

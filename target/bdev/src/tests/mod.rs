@@ -2,6 +2,7 @@
 
 mod channel;
 mod claims;
+mod limits;
 mod registry;
 mod script;
 mod split;
