@@ -340,7 +340,7 @@ impl IoChannel {
     /// Everything a poll has to do beyond passing completions on.
     #[cold]
     fn poll_inside(&mut self, cx: &mut Cx, done: &mut DoneQueue, first: usize) -> Work {
-        let before = done.len();
+        let (before, held) = (done.len(), self.held());
         if self.splits.active() {
             let (splits, lender) = (&mut self.splits, cx.lender());
             done.extract(first, |done| done.child, |child| splits.child_done(lender, child));
@@ -358,11 +358,17 @@ impl IoChannel {
             || !self.gate.is_empty();
         if done.len() != before {
             Work::Busy
-        } else if self.waiting.is_empty() && gate_flows {
+        } else if self.waiting.is_empty() && gate_flows && self.held() == held {
             Work::Idle
         } else {
+            // Something waits for a slot, or the module has just got what only polling may complete.
             Work::Spin
         }
+    }
+
+    /// IO that the module has not seen yet, pieces not counted.
+    fn held(&self) -> usize {
+        self.waiting.len() + self.gate.len()
     }
 
     /// Submits what the splits have room for.

@@ -151,6 +151,10 @@ impl Gate {
         self.queue.is_empty()
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.queue.len()
+    }
+
     /// The limits have changed: a slot of before means nothing.
     pub(crate) fn forget_slot(&mut self) {
         self.head_may_go = None;

@@ -1,7 +1,7 @@
 //! Rate limits, histograms and queue depths as an opener and RPC see them.
 
 use super::script::{BLOCK, buffer, on_reactor, open, read, write};
-use crate::{Event, HistogramSpec, Io, IoStatus, Limits, Mode, Op, RateLimits, Tag};
+use crate::{Event, HistogramSpec, Io, IoStatus, Limits, Mode, Op, RateLimits, Tag, Work};
 use std::time::{Duration, Instant};
 
 const OK: IoStatus = IoStatus::SUCCESS;
@@ -64,6 +64,30 @@ fn a_limited_io_is_still_cut_to_what_the_device_takes() {
         opened.submit(cx, Io::new(Op::Read, Tag(1), 0, 5, buffer(5 * BLOCK)));
         assert_eq!(opened.script.seen().iter().map(|seen| seen.blocks).collect::<Vec<_>>(), [2, 2, 1]);
         opened.script.end_all();
+        assert_eq!(opened.ended(cx), [(1, OK)]);
+    });
+}
+
+#[test]
+fn whoever_lets_an_io_through_asks_to_be_polled_for_its_end() {
+    on_reactor(|cx| {
+        let mut opened = open(cx, Mode::Write, |_| ());
+        opened.script.set_automatic(|io| io.complete(OK));
+        let forty_a_second = RateLimits { rw_ios_per_sec: 40, ..RateLimits::default() };
+        opened.bdev.set_rate_limits(forty_a_second);
+        let _ = cx.refresh_now();
+        assert_eq!(opened.ended(cx), []);
+        (0..2).for_each(|tag| opened.submit(cx, read(tag, tag, 1)));
+        assert_eq!(opened.ended(cx), [(0, OK)]);
+        let mut done = crate::DoneQueue::default();
+        // Idle until the second may go; in the poll that hands it to the device the reactor must stay awake.
+        let mut work = opened.channel.poll(cx, &mut done);
+        while opened.script.seen().len() == 1 {
+            assert_eq!(work, Work::Idle);
+            let _ = cx.refresh_now();
+            work = opened.channel.poll(cx, &mut done);
+        }
+        assert_eq!((work, done.len()), (Work::Spin, 0));
         assert_eq!(opened.ended(cx), [(1, OK)]);
     });
 }
