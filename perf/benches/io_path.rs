@@ -91,6 +91,8 @@ fn round(bdevs: &Bdevs, reactors: &[Handle], case: &Case) -> f64 {
         limit: Limit::Time(effort().0),
         latency: case.latency,
         seed: 1,
+        go_on: false,
+        state: None,
     };
     let reports = perf_load::run(bdevs, reactors, &[job], |_| true).expect("the run ends");
     assert_eq!(reports[0].errors, 0);

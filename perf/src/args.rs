@@ -19,7 +19,7 @@ const DEFAULT_READ_PERCENT: u8 = 50;
 
 const KINDS: &str = "\
 Kind of IO: read, write, rw (in sequence), randread, randwrite, randrw,
-write_zeroes, unmap, flush";
+write_zeroes, unmap, flush; verify: as randrw, every block stamped and checked";
 
 const EXAMPLES: &str = "\
 Examples:
@@ -29,6 +29,9 @@ Examples:
       rmr-perf bdev -c malloc.json -m 0x3 -C -w randrw -M 70
   Exactly a million IOs on one of several bdevs, for a script
       rmr-perf bdev -c cfg.json -b Malloc0 -o 128k -w write --ios 1000000 --json | jq .iops
+
+  Is everything that was acknowledged still there, whatever was killed and restarted in between?
+      rmr-perf bdev -c cfg.json -b Malloc0 -w verify -t 60 --state load.state
 
 Workloads other than read, randread and flush destroy what the bdevs hold.
 
@@ -48,7 +51,18 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Keep queues of IO full on bdevs; tell IOPS, MiB/s and latencies
     #[command(after_help = EXAMPLES)]
-    Bdev(BdevArgs),
+    Bdev(Box<BdevArgs>),
+    /// Show two results of `rmr-perf bdev --json` side by side
+    Compare(CompareArgs),
+}
+
+/// Two results.
+#[derive(Debug, Args)]
+pub(crate) struct CompareArgs {
+    /// What the other is compared with
+    pub(crate) first: PathBuf,
+    /// The other
+    pub(crate) second: PathBuf,
 }
 
 /// What to measure, and how.
@@ -64,7 +78,7 @@ pub(crate) struct BdevArgs {
     /// Kind of IO
     #[arg(short, long, value_name = "KIND", default_value = "randread", value_parser = workloads(), help = KINDS, hide_possible_values = true, help_heading = "Workload")]
     pub(crate) workload: Workload,
-    /// Reads in rw and randrw, in percent [default: 50]
+    /// Reads in rw, randrw and verify, in percent [default: 50]
     #[arg(short = 'M', long, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(0..=100), help_heading = "Workload")]
     pub(crate) read_percent: Option<u8>,
     /// IOs in flight per job (one bdev on one core)
@@ -79,6 +93,12 @@ pub(crate) struct BdevArgs {
     /// Do exactly so many IOs per job, instead of running for a time
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..), help_heading = "Workload")]
     pub(crate) ios: Option<u64>,
+    /// Go on after a failed IO
+    #[arg(short = 'f', long, help_heading = "Workload")]
+    pub(crate) continue_on_error: bool,
+    /// With -w verify: keep here what was written, and check first what an earlier run wrote
+    #[arg(long, value_name = "FILE", help_heading = "Workload")]
+    pub(crate) state: Option<PathBuf>,
     /// The same seed gives the same addresses
     #[arg(long, value_name = "NUMBER", default_value_t = 1, help_heading = "Workload")]
     pub(crate) seed: u64,
@@ -114,6 +134,9 @@ pub(crate) struct BdevArgs {
     /// The result as one JSON object on standard output
     #[arg(long, help_heading = "Output and control")]
     pub(crate) json: bool,
+    /// Draw latencies and IOPS over time into this file (SVG)
+    #[arg(long, value_name = "FILE", help_heading = "Output and control")]
+    pub(crate) plot: Option<PathBuf>,
     /// Keep no latencies: saves a few cycles per IO
     #[arg(long, help_heading = "Output and control")]
     pub(crate) no_latency: bool,
@@ -141,8 +164,9 @@ impl Cli {
         arguments: impl IntoIterator<Item = T>,
     ) -> Result<Cli, clap::Error> {
         let cli = Cli::try_parse_from(arguments).map_err(with_tip)?;
-        let Command::Bdev(args) = &cli.command;
-        args.check()?;
+        if let Command::Bdev(args) = &cli.command {
+            args.check()?;
+        }
         Ok(cli)
     }
 }
@@ -172,10 +196,14 @@ impl BdevArgs {
         match self.read_percent {
             Some(percent) if !self.workload.is_mixed() => {
                 let why = format!(
-                    "invalid value '{percent}' for '-M <PERCENT>': a share of reads goes with -w rw or randrw, not with {}",
+                    "invalid value '{percent}' for '-M <PERCENT>': a share of reads goes with -w rw or randrw or verify, not with {}",
                     self.workload.name()
                 );
                 Err(usage_error(why))
+            }
+            _ if self.state.is_some() && self.workload != Workload::Verify => {
+                let name = self.workload.name();
+                Err(usage_error(format!("--state <FILE> goes with -w verify, not with {name}")))
             }
             _ => Ok(()),
         }
@@ -217,8 +245,8 @@ mod tests {
     fn read(line: &str) -> Result<BdevArgs, String> {
         let words = ["rmr-perf", "bdev"].into_iter().chain(line.split_whitespace());
         let cli = Cli::read(words).map_err(|error| error.to_string())?;
-        let Command::Bdev(args) = cli.command;
-        Ok(args)
+        let Command::Bdev(args) = cli.command else { panic!("another command") };
+        Ok(*args)
     }
 
     #[test]
@@ -263,6 +291,13 @@ mod tests {
     }
 
     #[test]
+    fn a_checked_load_keeps_its_state_and_goes_on_if_asked() {
+        let args = read("-c a -w verify --state s -f -M 20").expect("fine");
+        assert_eq!((args.workload, args.read_percent()), (Workload::Verify, Some(20)));
+        assert!(args.continue_on_error && args.state.is_some());
+    }
+
+    #[test]
     fn what_is_wrong_is_named_with_its_value_and_what_is_accepted() {
         for (line, says) in [
             ("", &["--config <FILE>"][..]),
@@ -279,6 +314,7 @@ mod tests {
             ("-c a -m 0xg", &["'0xg'", "--cpumask <MASK>", "[0-3,8]"]),
             ("-c a --poll --spin-us 5", &["--poll", "--spin-us"]),
             ("-c a -s 0", &["'0'", "--mem-size <MIB>"]),
+            ("-c a -w read --state s", &["--state", "verify", "read"]),
             ("--json a.json", &["'a.json'", "-c", "JSON output"]),
         ] {
             let error = read(line).expect_err(line);

@@ -1,5 +1,6 @@
 //! Why there is no outcome, and the process's exit code for it.
 
+use crate::compare::CompareError;
 use crate::plan::PlanError;
 use perf_load::RunError;
 use tgt_app::{StartError, exit};
@@ -26,6 +27,12 @@ pub(crate) enum PerfError {
     /// Signals cannot be taken.
     #[error("cannot take SIGINT and SIGTERM: {0}")]
     Signals(std::io::Error),
+    /// Two results cannot be compared.
+    #[error(transparent)]
+    Compare(#[from] CompareError),
+    /// The picture could not be drawn.
+    #[error("{0}")]
+    Plot(String),
     /// The result could not be written.
     #[error("cannot write the result to standard output: {0}")]
     Output(std::io::Error),
@@ -46,6 +53,8 @@ impl PerfError {
             | PerfError::Interrupted
             | PerfError::Stuck(_)
             | PerfError::Signals(_)
+            | PerfError::Compare(_)
+            | PerfError::Plot(_)
             | PerfError::Output(_) => exit::ERROR,
         }
     }

@@ -15,21 +15,23 @@
 //!
 //! **Map.** `main.rs` the process · `args.rs` its arguments · `units.rs` sizes and figures as people write them ·
 //! `plan.rs` which bdev on which core · `session.rs` target, run, stop · `progress.rs` the live line · `setting.rs` ·
-//! `outcome.rs` the JSON form · `table.rs` the form for people · `error.rs` with exit codes.
+//! `outcome.rs` the JSON form · `table.rs` the form for people · `plot.rs` the picture · `compare.rs` two results · `error.rs` with exit codes.
 //!
 //! **Tests.** Small ones beside the code; `tests/`: the command as a whole. `benches/` is about the IO path.
 
 mod args;
+mod compare;
 mod error;
 mod outcome;
 mod plan;
+mod plot;
 mod progress;
 mod session;
 mod setting;
 mod table;
 mod units;
 
-use crate::args::{BdevArgs, Cli, Command};
+use crate::args::{BdevArgs, Cli, Command, CompareArgs};
 use crate::error::PerfError;
 use crate::outcome::Outcome;
 use std::io::Write;
@@ -38,8 +40,11 @@ use std::process::ExitCode;
 /// Runs the command with the arguments of the process. Its exit codes are in docs/rmr-perf.md.
 #[must_use]
 pub fn main() -> ExitCode {
-    let Command::Bdev(args) = Cli::from_process().command;
-    match bdev(&args) {
+    let done = match Cli::from_process().command {
+        Command::Bdev(args) => bdev(&args),
+        Command::Compare(args) => compare(&args),
+    };
+    match done {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             eprintln!("error: {error}");
@@ -53,6 +58,14 @@ fn bdev(args: &BdevArgs) -> Result<u8, PerfError> {
     let outcome = session::run(args)?;
     print(&outcome, args.json).map_err(PerfError::Output)?;
     Ok(outcome.exit_code())
+}
+
+/// `rmr-perf compare`.
+fn compare(args: &CompareArgs) -> Result<u8, PerfError> {
+    let page = compare::page(&args.first, &args.second)?;
+    let mut out = std::io::stdout().lock();
+    out.write_all(page.as_bytes()).and_then(|()| out.flush()).map_err(PerfError::Output)?;
+    Ok(tgt_app::exit::OK)
 }
 
 fn print(outcome: &Outcome, json: bool) -> std::io::Result<()> {

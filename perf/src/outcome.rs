@@ -36,6 +36,9 @@ pub(crate) struct Figures {
     pub(crate) report: Report,
     /// How the first IO failed that did, in words.
     pub(crate) first_error: Option<String>,
+    /// Checked load: the first block that held what it may not hold, in words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) wrong: Option<String>,
 }
 
 /// One bdev.
@@ -90,14 +93,16 @@ impl Outcome {
 
     /// The process's exit code: whether IO failed.
     pub(crate) fn exit_code(&self) -> u8 {
-        if self.total.report.errors == 0 { exit::OK } else { exit::ERROR }
+        let fine = self.total.report.errors == 0 && self.total.wrong.is_none();
+        if fine { exit::OK } else { exit::ERROR }
     }
 }
 
 impl Figures {
     fn of(jobs: &[&JobReport]) -> Figures {
         let first_error = jobs.iter().find_map(|job| job.first_error).map(|status| status.to_string());
-        Figures { report: Report::of(jobs), first_error }
+        let wrong = jobs.iter().find_map(|job| job.wrong.clone());
+        Figures { report: Report::of(jobs), first_error, wrong }
     }
 }
 

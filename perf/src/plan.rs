@@ -2,6 +2,7 @@
 
 use crate::args::BdevArgs;
 use perf_load::JobSpec;
+use std::path::PathBuf;
 use tgt_bdev::{Bdevs, Claim};
 
 /// Why there is nothing to run.
@@ -25,6 +26,16 @@ pub(crate) enum PlanError {
         asked: String,
         /// Its name.
         name: String,
+    },
+    /// One state file for several jobs.
+    #[error(
+        "--state {path:?} is for one bdev on one core, this run has {jobs} jobs: choose one bdev with -b, and leave out -C"
+    )]
+    States {
+        /// As given.
+        path: PathBuf,
+        /// Jobs of the run.
+        jobs: usize,
     },
 }
 
@@ -64,7 +75,7 @@ fn assign(bdevs: usize, reactors: usize, every_core: bool) -> Vec<(usize, u32)> 
 }
 
 /// The jobs of a run. Each has its own seed, so that no two of them visit the same addresses in step.
-pub(crate) fn jobs(args: &BdevArgs, bdevs: &[String], reactors: usize) -> Vec<JobSpec> {
+pub(crate) fn jobs(args: &BdevArgs, bdevs: &[String], reactors: usize) -> Result<Vec<JobSpec>, PlanError> {
     let pairs = assign(bdevs.len(), reactors, args.every_core).into_iter().zip(0u64..);
     let job = |((bdev, reactor), number): ((usize, u32), u64)| JobSpec {
         bdev: bdevs[bdev].clone(),
@@ -76,8 +87,14 @@ pub(crate) fn jobs(args: &BdevArgs, bdevs: &[String], reactors: usize) -> Vec<Jo
         limit: args.limit(),
         latency: !args.no_latency,
         seed: args.seed.wrapping_add(number),
+        go_on: args.continue_on_error,
+        state: args.state.clone(),
     };
-    pairs.map(job).collect()
+    let jobs: Vec<JobSpec> = pairs.map(job).collect();
+    match &args.state {
+        Some(path) if jobs.len() > 1 => Err(PlanError::States { path: path.clone(), jobs: jobs.len() }),
+        _ => Ok(jobs),
+    }
 }
 
 #[cfg(test)]
@@ -141,11 +158,25 @@ mod tests {
     }
 
     #[test]
+    fn one_state_file_is_for_one_job() {
+        use clap::Parser;
+        let line = "rmr-perf bdev -c a -w verify --state s";
+        let crate::args::Command::Bdev(args) = crate::args::Cli::parse_from(line.split(' ')).command else {
+            panic!("another command")
+        };
+        assert!(jobs(&args, &ask(&["A"]), 2).is_ok());
+        let error = jobs(&args, &ask(&["A", "B"]), 2).expect_err("two jobs").to_string();
+        assert!(error.contains("2 jobs") && error.contains("-b"), "{error}");
+    }
+
+    #[test]
     fn jobs_differ_in_their_seeds() {
         use clap::Parser;
         let line = "rmr-perf bdev -c a -C --seed 7 --ios 3 -w rw";
-        let crate::args::Command::Bdev(args) = crate::args::Cli::parse_from(line.split(' ')).command;
-        let jobs = jobs(&args, &ask(&["A", "B"]), 2);
+        let crate::args::Command::Bdev(args) = crate::args::Cli::parse_from(line.split(' ')).command else {
+            panic!("another command")
+        };
+        let jobs = jobs(&args, &ask(&["A", "B"]), 2).expect("a plan");
         let seeds: Vec<u64> = jobs.iter().map(|job| job.seed).collect();
         assert_eq!(seeds, [7, 8, 9, 10]);
         assert!(jobs.iter().all(|job| job.read_percent == 50 && job.latency));

@@ -4,6 +4,7 @@ use crate::args::BdevArgs;
 use crate::error::PerfError;
 use crate::outcome::Outcome;
 use crate::plan;
+use crate::plot::{self, Course};
 use crate::progress::Line;
 use crate::setting::Setting;
 use rpc_server::ServerConfig;
@@ -26,18 +27,24 @@ pub(crate) fn run(args: &BdevArgs) -> Result<Outcome, PerfError> {
 
 fn measure(args: &BdevArgs, target: &Target, told_to_stop: &AtomicBool) -> Result<Outcome, PerfError> {
     let names = plan::choose(target.bdevs(), &args.bdevs)?;
-    let jobs = plan::jobs(args, &names, target.reactors().len());
+    let jobs = plan::jobs(args, &names, target.reactors().len())?;
     if told_to_stop.load(Relaxed) {
         return Err(PerfError::Interrupted);
     }
-    let mut line = Line::new(args, &jobs);
+    let (mut line, mut course) = (Line::new(args, &jobs), Course::default());
     let reports = perf_load::run(target.bdevs(), target.reactors(), &jobs, |progress| {
         line.show(progress);
+        course.note(progress);
         !told_to_stop.load(Relaxed)
     });
     line.clear();
     let setting = Setting::now(args, target.reactors());
-    Ok(Outcome::new(args, setting, target.reactors(), &reports?, told_to_stop.load(Relaxed)))
+    let reports = reports?;
+    let outcome = Outcome::new(args, setting, target.reactors(), &reports, told_to_stop.load(Relaxed));
+    if let Some(path) = &args.plot {
+        plot::draw(path, &outcome, &perf_load::tail(&reports), &course).map_err(PerfError::Plot)?;
+    }
+    Ok(outcome)
 }
 
 /// Set by the first SIGINT or SIGTERM; a second one ends the process.

@@ -181,10 +181,16 @@ fn errors(outcome: &Outcome) -> Vec<String> {
     let mut lines = Vec::new();
     for bdev in &outcome.bdevs {
         for on in &bdev.cores {
-            let Some(first) = &on.figures.first_error else { continue };
-            let (errors, ios) = (on.figures.report.errors, on.figures.report.ios);
             let (name, core) = (&bdev.name, on.core);
-            lines.push(format!("{name} on core {core}: {errors} of {ios} IOs failed, the first with \"{first}\"; it ended there"));
+            if let Some(first) = &on.figures.first_error {
+                let (errors, ios) = (on.figures.report.errors, on.figures.report.ios);
+                lines.push(format!(
+                    "{name} on core {core}: {errors} of {ios} IOs failed, the first with \"{first}\""
+                ));
+            }
+            if let Some(wrong) = &on.figures.wrong {
+                lines.push(format!("{name} on core {core}: WRONG: {wrong}"));
+            }
         }
     }
     if !lines.is_empty() {
@@ -218,7 +224,11 @@ mod tests {
             seconds: 1.0,
             latency_ns: Some(latency),
         };
-        Figures { report, first_error: (errors > 0).then(|| "write fault (SCT 2, SC 0x80)".to_owned()) }
+        Figures {
+            report,
+            first_error: (errors > 0).then(|| "write fault (SCT 2, SC 0x80)".to_owned()),
+            wrong: None,
+        }
     }
 
     fn outcome(bdevs: &[(&str, &[u32])]) -> Outcome {

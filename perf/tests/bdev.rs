@@ -242,3 +242,37 @@ fn a_run_by_time_ends_by_itself() {
     let seconds = Duration::from_secs_f64(json["total"]["seconds"].as_f64().expect("seconds"));
     assert!(seconds >= Duration::from_millis(50), "it ran for {seconds:?}");
 }
+
+#[test]
+fn checked_load_believes_a_disk_that_keeps_what_it_was_given_and_no_other() {
+    let kept = perf("-b Malloc0 -w verify -q 16 --ios 3000 --json").json(0);
+    assert_eq!((&kept["total"]["errors"], kept["total"].get("wrong")), (&0.into(), None));
+    // A null bdev forgets everything.
+    let forgot = perf("-b Null0 -w verify -q 16 --ios 3000");
+    let page = forgot.stdout(1);
+    assert!(
+        page.contains("Null0 on core") && page.contains("WRONG") && page.contains("acknowledged"),
+        "{page}"
+    );
+}
+
+#[test]
+fn a_plot_and_a_comparison_of_two_runs() {
+    let directory = tempfile::TempDir::new().expect("a directory");
+    let plot = directory.path().join("run.svg");
+    let results = ["1", "8"].map(|depth| {
+        let result = directory.path().join(format!("{depth}.json"));
+        let run = perf(&format!("-b Malloc0 -t 0.3 -q {depth} --json --plot {}", plot.display()));
+        std::fs::write(&result, run.stdout(0)).expect("a file");
+        result
+    });
+    let svg = std::fs::read_to_string(&plot).expect("the plot");
+    assert!(svg.contains("<svg") && svg.contains("IOPS") && svg.contains("polyline"), "{svg}");
+    let mut compare = std::process::Command::new(env!("CARGO_BIN_EXE_rmr-perf"));
+    let shown = compare.arg("compare").args(results).output().expect("it runs");
+    let text = String::from_utf8(shown.stdout).expect("UTF-8");
+    assert!(
+        shown.status.success() && text.contains("queue_depth: 1 and 8") && text.contains("p99.9"),
+        "{text}"
+    );
+}

@@ -16,6 +16,30 @@ const LATENCY_MAX: Duration = Duration::from_secs(100);
 /// Digits of a latency that percentiles are true to.
 const DIGITS: u8 = 3;
 
+/// Latencies of a job, if they are wanted.
+#[derive(Debug)]
+pub(crate) struct Latencies(Option<Histogram<u64>>);
+
+impl Latencies {
+    pub(crate) fn new(wanted: bool) -> Result<Latencies, String> {
+        let ticks_max = Ticks::from_duration(LATENCY_MAX).0;
+        let histogram =
+            Histogram::new_with_bounds(1, ticks_max, DIGITS).map_err(|error| error.to_string())?;
+        Ok(Latencies(wanted.then_some(histogram)))
+    }
+
+    #[inline]
+    pub(crate) fn record(&mut self, ticks: Ticks) {
+        if let Some(histogram) = &mut self.0 {
+            histogram.saturating_record(ticks.0);
+        }
+    }
+
+    pub(crate) fn take(&mut self) -> Option<Histogram<u64>> {
+        self.0.take()
+    }
+}
+
 /// What control threads see of a job while it runs.
 #[derive(Debug, Default)]
 pub(crate) struct Shared {
@@ -42,7 +66,7 @@ pub(crate) struct Job {
     completed: u64,
     errors: u64,
     first_error: Option<IoStatus>,
-    histogram: Option<Histogram<u64>>,
+    latencies: Latencies,
     /// Last, so that whoever sees it let go knows that the channel is closed.
     shared: Arc<Shared>,
 }
@@ -58,9 +82,6 @@ impl Job {
     ) -> Result<Job, String> {
         let bdev = desc.bdev().clone();
         let channel = desc.open_channel(cx).map_err(|error| error.to_string())?;
-        let ticks_max = Ticks::from_duration(LATENCY_MAX).0;
-        let histogram =
-            Histogram::new_with_bounds(1, ticks_max, DIGITS).map_err(|error| error.to_string())?;
         Ok(Job {
             name: format!("load on {}", spec.bdev),
             pattern: Pattern::new(&spec, part, bdev.block_size(), bdev.num_blocks()),
@@ -75,7 +96,7 @@ impl Job {
             completed: 0,
             errors: 0,
             first_error: None,
-            histogram: spec.latency.then_some(histogram),
+            latencies: Latencies::new(spec.latency)?,
             channel,
             spec,
             shared,
@@ -130,9 +151,7 @@ impl Job {
     fn book(&mut self, now: Ticks, done: tgt_bdev::Done) -> Bufs {
         let finished = done.finish();
         self.completed += 1;
-        if let Some(histogram) = &mut self.histogram {
-            histogram.saturating_record((now - finished.submitted).0);
-        }
+        self.latencies.record(now - finished.submitted);
         if !finished.status.is_ok() {
             self.book_error(finished.status);
         }
@@ -143,8 +162,9 @@ impl Job {
     fn book_error(&mut self, status: IoStatus) {
         self.errors += 1;
         self.first_error.get_or_insert(status);
-        // A device that fails everything would spin through the whole count: stop at the first.
-        self.to_submit = 0;
+        if !self.spec.go_on {
+            self.to_submit = 0;
+        }
     }
 
     #[cold]
@@ -157,7 +177,8 @@ impl Job {
             elapsed: (now - self.started).as_duration(),
             errors: self.errors,
             first_error: self.first_error,
-            ticks: self.histogram.take(),
+            wrong: None,
+            ticks: self.latencies.take(),
         };
         *self.shared.report.lock().expect("nobody panics while holding this") = Some(report);
     }
@@ -169,7 +190,7 @@ impl Poller for Job {
         if self.started == Ticks::ZERO {
             self.start(cx);
         }
-        let work = self.channel.poll(cx, &mut self.done);
+        let mut work = self.channel.poll(cx, &mut self.done);
         let now = cx.now();
         if now >= self.deadline || self.shared.stop.load(Relaxed) {
             self.to_submit = 0;
@@ -180,6 +201,8 @@ impl Poller for Job {
         }
         if self.to_submit > 0 && !self.idle.is_empty() {
             self.refill(cx);
+            // What is handed over now has to be polled for.
+            work = work.max(Work::Spin);
         }
         self.shared.ios.store(self.completed, Relaxed);
         if self.channel.in_flight() == 0 && self.to_submit == 0 {

@@ -11,8 +11,8 @@
 //!
 //! **Invariants.** Every IO submitted is waited for, also after an error or a stop. No allocation per IO.
 //!
-//! **Map.** `spec.rs` what to do · `pattern.rs` which block next · `job.rs` the poller · `report.rs` what was seen ·
-//! `run.rs` starting, progress, end.
+//! **Map.** `spec.rs` what to do · `pattern.rs` which block next · `job.rs` the poller · `verify/` the poller that checks
+//! what it reads · `report.rs` what was seen · `run.rs` starting, progress, end.
 //!
 //! **Tests.** `tests.rs`.
 
@@ -23,7 +23,8 @@ mod run;
 mod spec;
 #[cfg(test)]
 mod tests;
+mod verify;
 
-pub use report::{JobReport, Latency, Report};
+pub use report::{JobReport, Latency, Report, tail};
 pub use run::{Progress, RunError, run};
 pub use spec::{JobSpec, Limit, SpecError, Workload};

@@ -35,7 +35,7 @@ impl Part {
     pub(crate) const WHOLE: Part = Part { index: 0, count: 1 };
 
     /// First place and number of places. A bdev with fewer places than parts is not divided.
-    fn of(self, places: u64) -> (u64, u64) {
+    pub(crate) fn of(self, places: u64) -> (u64, u64) {
         let each = places / self.count;
         if each == 0 { (0, places) } else { (self.index * each, each) }
     }
@@ -98,6 +98,8 @@ mod tests {
             limit: Limit::Ios(1),
             latency: true,
             seed: 1,
+            go_on: false,
+            state: None,
         }
     }
 

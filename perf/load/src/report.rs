@@ -5,6 +5,9 @@ use serde::Serialize;
 use std::time::Duration;
 use tgt_bdev::{IoStatus, Ticks};
 
+/// Points of [`tail`] each time the share of slower IOs halves.
+const STEPS_PER_HALVING: u32 = 4;
+
 /// What one job saw.
 #[derive(Clone, Debug)]
 pub struct JobReport {
@@ -22,6 +25,8 @@ pub struct JobReport {
     pub errors: u64,
     /// How the first of them failed.
     pub first_error: Option<IoStatus>,
+    /// Checked load: what the bdev held and may not hold, or why checking ended.
+    pub wrong: Option<String>,
     /// Latencies in ticks, if they were kept.
     pub(crate) ticks: Option<Histogram<u64>>,
 }
@@ -88,16 +93,29 @@ impl Report {
     }
 }
 
+/// The latencies of several jobs together by the share of IOs that took longer, in nanoseconds, shares falling.
+#[must_use]
+pub fn tail(jobs: &[JobReport]) -> Vec<(f64, u64)> {
+    let Some(all) = joined(&jobs.iter().collect::<Vec<_>>()) else { return Vec::new() };
+    let point = |at: hdrhistogram::iterators::IterationValue<u64>| {
+        (1.0 - at.quantile_iterated_to(), Ticks(at.value_iterated_to()).as_ns())
+    };
+    all.iter_quantiles(STEPS_PER_HALVING).map(point).collect()
+}
+
+/// All latencies in one histogram; none if there is none.
+fn joined(jobs: &[&JobReport]) -> Option<Histogram<u64>> {
+    let mut histograms = jobs.iter().filter_map(|job| job.ticks.as_ref());
+    let mut all = histograms.next()?.clone();
+    for histogram in histograms {
+        all.add(histogram).expect("all jobs have the same bounds");
+    }
+    (!all.is_empty()).then_some(all)
+}
+
 impl Latency {
     fn of(jobs: &[&JobReport]) -> Option<Latency> {
-        let mut histograms = jobs.iter().filter_map(|job| job.ticks.as_ref());
-        let mut all = histograms.next()?.clone();
-        for histogram in histograms {
-            all.add(histogram).expect("all jobs have the same bounds");
-        }
-        if all.is_empty() {
-            return None;
-        }
+        let all = joined(jobs)?;
         let ns = |ticks: u64| Ticks(ticks).as_ns();
         let at = |quantile: f64| ns(all.value_at_quantile(quantile));
         Some(Latency {

@@ -3,12 +3,13 @@
 use crate::job::{Job, Shared};
 use crate::pattern::Part;
 use crate::report::JobReport;
-use crate::spec::{JobSpec, Limit, SpecError};
+use crate::spec::{JobSpec, Limit, SpecError, Workload};
+use crate::verify::VerifyJob;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 use tgt_bdev::{Bdevs, Desc, Mode, OpenError};
-use tgt_reactor::{CallError, Handle};
+use tgt_reactor::{CallError, Handle, Poller};
 
 /// How often progress is told and the end looked for.
 const LOOK: Duration = Duration::from_millis(20);
@@ -89,8 +90,9 @@ pub fn run(
 /// When the last job should have ended by its own clock, and some more.
 fn overdue(jobs: &[JobSpec]) -> Duration {
     let limits = jobs.iter().map(|job| match job.limit {
-        Limit::Time(time) => time.saturating_add(GRACE),
-        Limit::Ios(_) => Duration::MAX,
+        // Reading everything back takes as long as it takes.
+        Limit::Time(time) if job.workload != Workload::Verify => time.saturating_add(GRACE),
+        Limit::Time(_) | Limit::Ios(_) => Duration::MAX,
     });
     limits.max().unwrap_or_default()
 }
@@ -113,8 +115,12 @@ fn start(bdevs: &Bdevs, reactors: &[Handle], spec: &JobSpec, part: Part) -> Resu
     let shared = Arc::new(Shared::default());
     let (for_job, job_spec) = (shared.clone(), spec.clone());
     let spawned = handle.call(move |reactor| {
-        let job = Job::new(reactor.cx(), &desc, job_spec, part, for_job)?;
-        reactor.cx().spawn(Box::new(job), None);
+        let cx = reactor.cx();
+        let job: Box<dyn Poller> = match job_spec.workload {
+            Workload::Verify => Box::new(VerifyJob::new(cx, &desc, job_spec, part, for_job)?),
+            _ => Box::new(Job::new(cx, &desc, job_spec, part, for_job)?),
+        };
+        cx.spawn(job, None);
         Ok(())
     })?;
     spawned.map_err(|why: String| RunError::Setup(spec.bdev.clone(), why))?;
@@ -154,8 +160,6 @@ impl Running {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::spec::Workload;
-
     fn job(bdev: &str, limit: Limit) -> JobSpec {
         JobSpec {
             bdev: bdev.to_owned(),
@@ -167,6 +171,8 @@ mod tests {
             limit,
             latency: true,
             seed: 1,
+            go_on: false,
+            state: None,
         }
     }
 

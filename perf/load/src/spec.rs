@@ -1,5 +1,6 @@
 //! What a job is to do.
 
+use std::path::PathBuf;
 use std::time::Duration;
 use tgt_bdev::{Bdev, Op};
 
@@ -30,11 +31,13 @@ pub enum Workload {
     Unmap,
     /// Flushes.
     Flush,
+    /// Reads and writes anywhere, every block stamped when written and checked when read.
+    Verify,
 }
 
 impl Workload {
     /// All of them, with their names.
-    pub const NAMES: [(&'static str, Workload); 9] = [
+    pub const NAMES: [(&'static str, Workload); 10] = [
         ("read", Workload::Read),
         ("write", Workload::Write),
         ("randread", Workload::RandRead),
@@ -44,6 +47,7 @@ impl Workload {
         ("write_zeroes", Workload::WriteZeroes),
         ("unmap", Workload::Unmap),
         ("flush", Workload::Flush),
+        ("verify", Workload::Verify),
     ];
 
     /// Its name.
@@ -55,13 +59,13 @@ impl Workload {
     /// True if addresses are drawn at random.
     #[must_use]
     pub fn is_random(self) -> bool {
-        matches!(self, Workload::RandRead | Workload::RandWrite | Workload::RandRw)
+        matches!(self, Workload::RandRead | Workload::RandWrite | Workload::RandRw | Workload::Verify)
     }
 
     /// True if reads and writes are mixed, so that a percentage of reads means something.
     #[must_use]
     pub fn is_mixed(self) -> bool {
-        matches!(self, Workload::Rw | Workload::RandRw)
+        matches!(self, Workload::Rw | Workload::RandRw | Workload::Verify)
     }
 
     /// The operations it submits; a mixed one submits the first as its reads and the second as its writes.
@@ -70,7 +74,7 @@ impl Workload {
         match self {
             Workload::Read | Workload::RandRead => (Op::Read, Op::Read),
             Workload::Write | Workload::RandWrite => (Op::Write, Op::Write),
-            Workload::Rw | Workload::RandRw => (Op::Read, Op::Write),
+            Workload::Rw | Workload::RandRw | Workload::Verify => (Op::Read, Op::Write),
             Workload::WriteZeroes => (Op::WriteZeroes, Op::WriteZeroes),
             Workload::Unmap => (Op::Unmap, Op::Unmap),
             Workload::Flush => (Op::Flush, Op::Flush),
@@ -108,6 +112,10 @@ pub struct JobSpec {
     pub latency: bool,
     /// Start of the random numbers: the same seed gives the same addresses.
     pub seed: u64,
+    /// Goes on after a failed IO.
+    pub go_on: bool,
+    /// Checked load: where what is known of the writes is kept for later runs.
+    pub state: Option<PathBuf>,
 }
 
 /// What is wrong with a job.

@@ -30,6 +30,8 @@ fn job(bdev: &str, limit: Limit) -> JobSpec {
         limit,
         latency: true,
         seed: 1,
+        go_on: false,
+        state: None,
     }
 }
 
