@@ -79,6 +79,10 @@ impl World {
         let id = self.order;
         self.nodes[node].disk.queue.insert(id, Queued { op, work, life, fails });
         self.at(self.now + delay, Ev::Disk { node, id });
+        if std::mem::take(&mut self.nodes[node].power_at_next_work) && !self.calm {
+            let soon = self.rng.u64(0..=delay);
+            self.at(self.now + soon, Ev::PowerLoss { node, life });
+        }
     }
 
     /// The disk finishes an operation, whether the process that asked still lives or not.

@@ -29,6 +29,8 @@ pub(crate) enum Ev {
     ClientTick { host: usize, life: u64 },
     Load { host: usize, life: u64 },
     Restart { node: usize },
+    PowerLoss { node: usize, life: u64 },
+    WellAgain { node: usize },
     StartHost { host: usize, takeover: bool },
     Link { host: usize, member: usize, up: bool, life: u64 },
     Fault,
@@ -158,6 +160,7 @@ impl World {
                 buffers: Buffers::default(),
                 image: None,
                 restart_at: None,
+                power_at_next_work: false,
             };
             nodes.push(node);
         }
@@ -167,6 +170,7 @@ impl World {
             buffers: Buffers::default(),
             flights: BTreeMap::new(),
             loaded: false,
+            paced: false,
         };
         let oracle = Oracle::new(&nodes.iter().map(|n| n.disk.data.clone()).collect::<Vec<_>>());
         let mut world = Self {
@@ -309,7 +313,9 @@ impl World {
             Ev::StoreTick { node, life } => self.store_tick(node, life),
             Ev::ClientTick { host, life } => self.client_tick(host, life),
             Ev::Load { host, life } => self.load(host, life),
-            Ev::Restart { node } => self.start_node(node),
+            Ev::Restart { node } => self.restart(node),
+            Ev::PowerLoss { node, life } => self.aimed_power_loss(node, life),
+            Ev::WellAgain { node } => self.well_again(node),
             // In the calm one client keeps the pool.
             Ev::StartHost { host, .. } if self.calm && host != 0 => {}
             Ev::StartHost { host, takeover } => self.start_host(host, takeover),
@@ -336,7 +342,9 @@ impl World {
                     self.check_disks();
                 }
                 if !self.calm {
-                    self.at(self.now + 5 * MS, Ev::Check);
+                    // Where little happens, less often.
+                    let pause = if self.options.pace_ns > 0 { 20 * MS } else { 5 * MS };
+                    self.at(self.now + pause, Ev::Check);
                 }
             }
         }
@@ -353,6 +361,12 @@ impl World {
         if twice && !self.calm {
             self.count("duplicate");
             self.post(from, to, msg.clone(), payload.clone());
+        }
+        let late = self.options.late_ppm > 0 && self.rng.u32(0..1_000_000) < self.options.late_ppm;
+        if late && !self.calm {
+            self.count("late duplicate");
+            let time = self.now + self.rng.u64(0..2_000 * MS);
+            self.at(time, Ev::Deliver { from, to, msg: Box::new(msg.clone()), payload: payload.clone() });
         }
         self.post(from, to, msg, payload);
     }
