@@ -105,6 +105,11 @@ impl World {
             Fault::OldImage => self.inject_image(node),
             Fault::Wipe => self.inject_wipe(node),
             Fault::SickDisk => self.inject_sick_disk(node, delay),
+            // Down already, and now without power as well: what it had not flushed may be gone.
+            Fault::Power if self.options.aimed_pct > 0 => {
+                self.count("power loss while down");
+                self.power_off(node);
+            }
             Fault::Kill | Fault::Power => {}
         }
     }

@@ -76,6 +76,8 @@ pub struct Options {
     pub intent_idle_ns: u64,
     /// Live entries before a store asks for a flush.
     pub intents_soft_max: usize,
+    /// A peer that a copy waits for is asked again or passed over after this, and a copy that failed is tried again.
+    pub peer_timeout_ns: u64,
     /// Deadline of requests.
     pub deadline_ns: u64,
     /// Messages go through their bytes.
@@ -125,6 +127,7 @@ impl Options {
             heal_ns: 200 * MS,
             intent_idle_ns: 20 * MS,
             intents_soft_max: 64,
+            peer_timeout_ns: 30 * MS,
             deadline_ns: 5_000 * MS,
             encode: true,
             safety_ns: 0,
