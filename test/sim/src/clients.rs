@@ -13,6 +13,7 @@ impl World {
     pub(crate) fn start_host(&mut self, host: usize, takeover: bool) {
         if self.hosts[host].client.is_some() {
             self.client_event(host, ClientEvent::Start { takeover });
+            self.start_pace(host);
             return;
         }
         let nonce = self.rng.u64(1..);
@@ -21,6 +22,7 @@ impl World {
         state.client = Some(client);
         state.life += 1;
         state.buffers = Buffers::default();
+        state.paced = false;
         let life = state.life;
         self.note(5, &(host, life));
         for member in 0..self.nodes.len() {
@@ -30,7 +32,18 @@ impl World {
         }
         self.client_event(host, ClientEvent::Start { takeover });
         self.at(self.now + 5 * MS, Ev::ClientTick { host, life });
-        if self.hosts[host].loaded {
+        if self.options.pace_ns > 0 {
+            self.start_pace(host);
+        } else if self.hosts[host].loaded {
+            self.at(self.now, Ev::Load { host, life });
+        }
+    }
+
+    fn start_pace(&mut self, host: usize) {
+        let state = &mut self.hosts[host];
+        if self.options.pace_ns > 0 && state.loaded && !state.paced {
+            state.paced = true;
+            let life = state.life;
             self.at(self.now, Ev::Load { host, life });
         }
     }
@@ -128,7 +141,7 @@ impl World {
         if self.results.len() > 64 {
             self.results.pop_first();
         }
-        if self.hosts[host].loaded {
+        if self.hosts[host].loaded && self.options.pace_ns == 0 {
             let (life, pause) = (self.hosts[host].life, self.rng.u64(0..2 * self.options.think_ns));
             self.at(self.now + pause, Ev::Load { host, life });
         }
@@ -170,7 +183,31 @@ impl World {
         Some(user)
     }
 
+    /// A load that does not wait for answers: one request, now and then as many as there is room for.
+    fn paced_load(&mut self, host: usize, life: u64) {
+        let state = &mut self.hosts[host];
+        if state.life != life || !state.loaded {
+            state.paced &= state.life != life;
+            return;
+        }
+        let pause = self.rng.u64(0..2 * self.options.pace_ns);
+        self.at(self.now + pause, Ev::Load { host, life });
+        let most = if self.rng.u8(0..16) == 0 { self.options.depth } else { 1 };
+        for _ in 0..most {
+            let state = &self.hosts[host];
+            let fenced = state.client.as_ref().is_none_or(|client| client.phase() == Phase::Fenced);
+            if fenced || state.flights.len() >= self.options.depth {
+                return;
+            }
+            let (op, range) = self.random_request();
+            self.submit(host, op, range);
+        }
+    }
+
     pub(crate) fn load(&mut self, host: usize, life: u64) {
+        if self.options.pace_ns > 0 {
+            return self.paced_load(host, life);
+        }
         let state = &self.hosts[host];
         let busy = state.flights.len() >= self.options.depth;
         let fenced = state.client.as_ref().is_none_or(|client| client.phase() == Phase::Fenced);

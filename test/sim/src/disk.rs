@@ -123,6 +123,11 @@ impl Disk {
         lost
     }
 
+    /// Nothing that was not durable survives.
+    pub(crate) fn lose_whole_cache(&mut self) {
+        self.cache.clear();
+    }
+
     pub(crate) fn image(&self) -> Image {
         Image { data: self.data.clone(), meta: self.meta.clone() }
     }

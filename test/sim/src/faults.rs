@@ -1,5 +1,6 @@
 //! The swarm's hand: picks a fault, now and then.
 
+use crate::disk::Image;
 use crate::net::FIRST_CLIENT;
 use crate::world::{Ev, MS, World};
 use rmr_engine::store::read_view;
@@ -16,6 +17,7 @@ enum Fault {
     Clog,
     OldImage,
     Wipe,
+    SickDisk,
 }
 
 impl World {
@@ -42,7 +44,11 @@ impl World {
             (Fault::Clog, o.clog),
             (Fault::OldImage, o.old_image),
             (Fault::Wipe, o.wipe),
+            (Fault::SickDisk, o.sick_disk),
         ];
+        if self.options.image_pct > 0 {
+            self.keep_images();
+        }
         let total: u32 = menu.iter().map(|(_, weight)| weight).sum();
         if total > 0 {
             let mut ticket = self.rng.u32(0..total);
@@ -71,9 +77,11 @@ impl World {
                 self.restart_in(node, delay);
             }
             Fault::Power if self.nodes[node].store.is_some() => {
-                self.count("power loss");
-                self.power_off(node);
-                self.restart_in(node, delay);
+                if self.options.aimed_pct > 0 && self.rng.u8(0..100) < self.options.aimed_pct {
+                    self.nodes[node].power_at_next_work = true;
+                } else {
+                    self.lose_power(node, delay);
+                }
             }
             Fault::Blackout => {
                 self.count("blackout");
@@ -96,8 +104,44 @@ impl World {
             Fault::Cut | Fault::Clog => self.inject_link(matches!(fault, Fault::Cut), delay),
             Fault::OldImage => self.inject_image(node),
             Fault::Wipe => self.inject_wipe(node),
+            Fault::SickDisk => self.inject_sick_disk(node, delay),
+            // Down already, and now without power as well: what it had not flushed may be gone.
+            Fault::Power if self.options.aimed_pct > 0 => {
+                self.count("power loss while down");
+                self.power_off(node);
+            }
             Fault::Kill | Fault::Power => {}
         }
+    }
+
+    fn lose_power(&mut self, node: usize, delay: u64) {
+        self.count("power loss");
+        self.power_off(node);
+        self.restart_in(node, delay);
+    }
+
+    /// The power loss that waited for the disk to be busy.
+    pub(crate) fn aimed_power_loss(&mut self, node: usize, life: u64) {
+        if self.nodes[node].life == life && self.nodes[node].store.is_some() && !self.calm {
+            let delay = self.heal_time();
+            self.lose_power(node, delay);
+        }
+    }
+
+    fn inject_sick_disk(&mut self, node: usize, delay: u64) {
+        if self.meta_fails.is_some() || self.flush_fails.is_some() {
+            return;
+        }
+        self.count("sick disk");
+        let sick = if self.rng.bool() { &mut self.meta_fails } else { &mut self.flush_fails };
+        *sick = Some(node);
+        self.at(self.now + delay.min(500 * MS), Ev::WellAgain { node });
+    }
+
+    pub(crate) fn well_again(&mut self, node: usize) {
+        let sick = |fails: &mut Option<usize>| *fails = fails.filter(|sick| *sick != node);
+        sick(&mut self.meta_fails);
+        sick(&mut self.flush_fails);
     }
 
     fn crash_client(&mut self, delay: u64) {
@@ -182,6 +226,41 @@ impl World {
             Some(old) if now == then && self.rng.bool() => self.nodes[node].image = Some(old),
             _ => self.nodes[node].image = Some(image),
         }
+    }
+
+    /// Takes an image of every disk whose last one is of another epoch.
+    fn keep_images(&mut self) {
+        for node in 0..self.nodes.len() {
+            let state = &self.nodes[node];
+            let now = state.store.as_ref().map(|store| store.durable().record.adopted);
+            let then = state.image.as_ref().and_then(|image| self.durable_record(&image.meta));
+            if now.is_some() && now != then.map(|record| record.adopted) {
+                self.nodes[node].image = Some(self.nodes[node].disk.image());
+            }
+        }
+    }
+
+    /// Starts a node; a spare one may find its disk as it was earlier in the same epoch.
+    pub(crate) fn restart(&mut self, node: usize) {
+        if let Some(old) = self.older_disk(node) {
+            self.count("old image");
+            self.power_off(node);
+            self.nodes[node].disk.restore(&old);
+        }
+        self.start_node(node);
+    }
+
+    fn older_disk(&mut self, node: usize) -> Option<Image> {
+        let may = self.options.image_pct > 0 && !self.calm && self.nodes[node].store.is_none();
+        if !may || self.rng.u8(0..100) >= self.options.image_pct || !self.spare().has(MemberId::at(node)) {
+            return None;
+        }
+        let adopted = |meta: &[u8]| self.durable_record(meta).map(|record| record.adopted);
+        let then = adopted(&self.nodes[node].image.as_ref()?.meta);
+        if then != adopted(&self.nodes[node].disk.meta) {
+            return None;
+        }
+        self.nodes[node].image.take()
     }
 
     fn inject_wipe(&mut self, node: usize) {

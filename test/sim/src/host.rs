@@ -24,4 +24,6 @@ pub(crate) struct Host {
     pub(crate) flights: BTreeMap<u64, Flight>,
     /// Keeps its load going.
     pub(crate) loaded: bool,
+    /// The next request of a paced load is scheduled.
+    pub(crate) paced: bool,
 }

@@ -17,7 +17,8 @@
 //! # Map of files
 //! `world` events, time, messages · `stores`, `clients` driving the engines · `node` a storage node · `host` a compute node and its load · `disk` ·
 //! `net` · `oracle` what blocks may hold · `check` what is compared across engines · `faults` the swarm's hand ·
-//! `options` what a seed switches on · `run` a seed from start to verdict · `script` the scenario language.
+//! `options` what a seed switches on · `run` a seed from start to verdict · `script` the scenario
+//! language, `hand` what it can do that chance cannot.
 //!
 //! # Where the tests are
 //! `tests/`: hazards by name, review traces by name, the seeds of `seeds.txt`, determinism.
@@ -26,6 +27,7 @@ mod check;
 mod clients;
 mod disk;
 mod faults;
+mod hand;
 mod host;
 mod net;
 mod node;

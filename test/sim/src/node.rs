@@ -47,4 +47,6 @@ pub(crate) struct Node {
     pub(crate) buffers: Buffers,
     pub(crate) image: Option<Image>,
     pub(crate) restart_at: Option<u64>,
+    /// Power fails while the disk is busy with what it is asked for next.
+    pub(crate) power_at_next_work: bool,
 }

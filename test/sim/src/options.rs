@@ -17,6 +17,9 @@ pub struct Options {
     pub depth: usize,
     /// Mean pause before the next request.
     pub think_ns: u64,
+    /// Mean time between requests (now and then `depth` at once), however fast they are answered; 0 = as many as
+    /// `depth` and `think_ns` allow.
+    pub pace_ns: u64,
     /// Share of writes, per cent.
     pub writes_pct: u8,
     /// Share of flushes among the rest, per cent.
@@ -29,6 +32,8 @@ pub struct Options {
     pub duplicate_ppm: u32,
     /// Messages that take up to 60 ms.
     pub slow_ppm: u32,
+    /// Messages of which a second copy arrives up to two seconds late.
+    pub late_ppm: u32,
     /// Jitter of the network: reordering.
     pub net_jitter_ns: u64,
     /// Jitter of the disks.
@@ -59,12 +64,20 @@ pub struct Options {
     pub old_image: u32,
     /// Weight of an outsider's disk being replaced by an empty one.
     pub wipe: u32,
+    /// Weight of a disk whose metadata writes, or flushes, all fail for a while.
+    pub sick_disk: u32,
+    /// Share of power losses that wait until the node's disk has something to do, per cent.
+    pub aimed_pct: u8,
+    /// Share of restarts of an outsider that find its disk as it was earlier in its epoch, per cent.
+    pub image_pct: u8,
     /// Mean time until a fault heals.
     pub heal_ns: u64,
     /// An intent entry may be cleared after this.
     pub intent_idle_ns: u64,
     /// Live entries before a store asks for a flush.
     pub intents_soft_max: usize,
+    /// A peer that a copy waits for is asked again or passed over after this, and a copy that failed is tried again.
+    pub peer_timeout_ns: u64,
     /// Deadline of requests.
     pub deadline_ns: u64,
     /// Messages go through their bytes.
@@ -85,12 +98,14 @@ impl Options {
             region_shift: 2,
             depth: 0,
             think_ns: MS,
+            pace_ns: 0,
             writes_pct: 50,
             flush_pct: 10,
             hot_blocks: 62,
             loss_ppm: 0,
             duplicate_ppm: 0,
             slow_ppm: 0,
+            late_ppm: 0,
             net_jitter_ns: 10_000,
             disk_jitter_ns: 10_000,
             disk_error_ppm: 0,
@@ -106,9 +121,13 @@ impl Options {
             clog: 0,
             old_image: 0,
             wipe: 0,
+            sick_disk: 0,
+            aimed_pct: 0,
+            image_pct: 0,
             heal_ns: 200 * MS,
             intent_idle_ns: 20 * MS,
             intents_soft_max: 64,
+            peer_timeout_ns: 30 * MS,
             deadline_ns: 5_000 * MS,
             encode: true,
             safety_ns: 0,
@@ -116,8 +135,31 @@ impl Options {
         }
     }
 
-    /// What `seed` switches on.
+    /// What a seed switches on: as in the first swarm, and then what that had too little of. Three seeds in four are
+    /// sparse: few requests, so that an hour is cheap, and long phases with faults.
     pub fn swarm(rng: &mut fastrand::Rng) -> Self {
+        let mut o = Self::first_swarm(rng);
+        let mut some =
+            |pct: u8, low: u32, high: u32| if rng.u8(0..100) < pct { rng.u32(low..=high) } else { 0 };
+        o.late_ppm = some(35, 100, 30_000);
+        o.sick_disk = some(30, 1, 3);
+        o.aimed_pct = some(60, 10, 100) as u8;
+        o.image_pct = some(40, 10, 90) as u8;
+        if o.members < 2 {
+            // Alone there is nobody to be an outsider, and nothing to repair a failed flush from.
+            (o.image_pct, o.sick_disk) = (0, 0);
+        }
+        if rng.u8(0..4) < 3 {
+            o.pace_ns = rng.u64(8 * MS..18 * MS);
+            o.safety_ns = rng.u64(30_000 * MS..100_000 * MS);
+            o.net_jitter_ns = rng.u64(1_000..4 * MS);
+            o.power += u32::from(o.aimed_pct > 0);
+        }
+        o
+    }
+
+    /// The swarm of the first seeds of `seeds.txt`. It stays as it is: they were found with it.
+    pub fn first_swarm(rng: &mut fastrand::Rng) -> Self {
         let mut some =
             |pct: u8, low: u32, high: u32| if rng.u8(0..100) < pct { rng.u32(low..=high) } else { 0 };
         let (loss_ppm, duplicate_ppm, slow_ppm) =

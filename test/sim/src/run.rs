@@ -24,6 +24,11 @@ pub fn options_of(seed: u64) -> Options {
     Options::swarm(&mut fastrand::Rng::with_seed(seed ^ 0x5eed))
 }
 
+/// Options that `seed` stood for in the first swarm.
+pub fn first_options_of(seed: u64) -> Options {
+    Options::first_swarm(&mut fastrand::Rng::with_seed(seed ^ 0x5eed))
+}
+
 /// Runs `seed`. A failed assertion of an engine is a breach like any other.
 pub fn run_seed(seed: u64, trace: bool) -> Outcome {
     run_caught(options_of(seed), seed, trace)
@@ -73,6 +78,7 @@ fn heal(world: &mut World) {
     let o = &mut world.options;
     (o.loss_ppm, o.duplicate_ppm, o.slow_ppm, o.disk_slow_ppm) = (0, 0, 0, 0);
     world.net.heal();
+    (world.meta_fails, world.flush_fails) = (None, None);
     for node in 0..world.nodes.len() {
         if world.nodes[node].store.is_none() {
             world.restart_in(node, MS);
@@ -117,8 +123,12 @@ fn heal(world: &mut World) {
     }
     ios = world.stats.ios - ios.min(world.stats.ios);
     world.hosts[0].loaded = false;
-    world.run_until(world.now + world.options.deadline_ns + 200 * MS);
-    let left: usize = world.hosts.iter().map(|host| host.flights.len()).sum();
+    let end = world.now + world.options.deadline_ns + 200 * MS;
+    let left = |world: &World| world.hosts.iter().map(|host| host.flights.len()).sum::<usize>();
+    while left(world) > 0 && world.now < end && world.breach.is_none() {
+        world.run_until(world.now + 20 * MS);
+    }
+    let left = left(world);
     if left > 0 && world.breach.is_none() {
         let text = world.describe();
         world.fail(format!("{left} requests have not ended ({ios} did since the calm):{text}"));
@@ -127,8 +137,8 @@ fn heal(world: &mut World) {
 }
 
 /// Switches off, one after the other, what the failure does not need. `None`: the seed does not fail.
-pub fn minimise(seed: u64) -> Option<Outcome> {
-    let mut best = run_seed(seed, false);
+pub fn minimise(options: Options, seed: u64) -> Option<Outcome> {
+    let mut best = run_caught(options, seed, false);
     best.breach.as_ref()?;
     let steps: &[fn(&mut Options)] = &[
         |o| o.kill = 0,
@@ -140,6 +150,10 @@ pub fn minimise(seed: u64) -> Option<Outcome> {
         |o| o.clog = 0,
         |o| o.old_image = 0,
         |o| o.wipe = 0,
+        |o| o.sick_disk = 0,
+        |o| o.image_pct = 0,
+        |o| o.aimed_pct = 0,
+        |o| o.late_ppm = 0,
         |o| o.loss_ppm = 0,
         |o| o.duplicate_ppm = 0,
         |o| o.slow_ppm = 0,

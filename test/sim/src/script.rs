@@ -4,7 +4,7 @@
 //! checkers run all along; [`Script::end`] heals everything and demands that the pool becomes whole.
 
 use crate::options::Options;
-use crate::world::{Envelope, Ev, MS, World};
+use crate::world::{DiskWork, Envelope, Ev, MS, World};
 use rmr_engine::client::Phase;
 use rmr_proto::{BlockRange, IoOp, MemberId, MemberSet};
 
@@ -21,8 +21,9 @@ pub const CLIENT: usize = 8;
 #[cfg(feature = "mutants")]
 fn activate_from_environment() {
     use rmr_engine::mutant::Mutant;
-    let name = std::env::var("RMR_MUTANT").unwrap_or_default();
-    Mutant::activate(Mutant::ALL.iter().find(|m| format!("{m:?}") == name).copied());
+    if let Ok(name) = std::env::var("RMR_MUTANT") {
+        Mutant::activate(Mutant::ALL.iter().find(|m| format!("{m:?}") == name).copied());
+    }
 }
 
 /// A world and a client in it.
@@ -44,6 +45,8 @@ impl Script {
         activate_from_environment();
         let members = options.members;
         let mut world = World::new(options, 1);
+        // `RMR_TRACE=1 cargo test NAME -- --nocapture` prints every event.
+        world.trace = std::env::var_os("RMR_TRACE").is_some();
         for node in 0..members {
             world.start_node(node);
         }
@@ -182,6 +185,51 @@ impl Script {
     /// Holds back messages for which `filter` is true.
     pub fn hold(&mut self, filter: impl Fn(&Envelope<'_>) -> bool + 'static) {
         self.world.hold(Box::new(filter));
+    }
+
+    /// Delivers those of the messages held back for which `which` is true; the others wait on.
+    pub fn let_go(&mut self, which: impl Fn(&Envelope<'_>) -> bool) {
+        self.world.let_go(&which);
+    }
+
+    /// Waits until a message for which `which` is true is held back.
+    pub fn until_held(&mut self, which: impl Fn(&Envelope<'_>) -> bool) {
+        self.until("a message is held back", |world| world.holds(&which));
+    }
+
+    /// Waits until `node` copies something, then until it does not: an attempt came to nothing, the next comes later.
+    pub fn until_copy_fails(&mut self, node: usize) {
+        let copying =
+            move |world: &World| world.nodes[node].store.as_ref().map_or(0, |store| store.copying());
+        self.until("a copy is under way", |world| copying(world) > 0);
+        self.until("no copy is under way", |world| copying(world) == 0);
+    }
+
+    /// The disk of `node` does not finish operations for which `filter` is true.
+    pub fn hold_disk(&mut self, node: usize, filter: impl Fn(DiskWork) -> bool + 'static) {
+        self.world.hold_disk(node, Box::new(filter));
+    }
+
+    /// Waits until so many operations of the disk are held back.
+    pub fn until_disk_holds(&mut self, count: usize) {
+        self.until("the disk holds operations back", |world| world.disk_held() >= count);
+    }
+
+    /// kill -9 of a storage process that the client notices at once.
+    pub fn kill_seen(&mut self, node: usize) {
+        self.world.kill(node);
+        self.world.session_down(self.host, node);
+        self.check();
+    }
+
+    /// Power loss of a storage node: nothing that is queued lands, nothing that is not durable survives.
+    pub fn power_off_losing_all(&mut self, node: usize) {
+        self.world.power_off_exactly(node, true);
+    }
+
+    /// Power loss of a storage node: nothing that is queued lands, but the cache reaches the medium.
+    pub fn power_off_keeping_cache(&mut self, node: usize) {
+        self.world.power_off_exactly(node, false);
     }
 
     /// Keeps a copy of what is durable on a node's disk.

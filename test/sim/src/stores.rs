@@ -67,7 +67,8 @@ impl World {
                 self.meta_fails == Some(node)
             }
             Work::Flush { .. } => self.flush_fails == Some(node),
-            _ => false,
+            Work::Read { .. } => self.reads_fail,
+            Work::Write { .. } => false,
         };
         let may_fail = !self.calm && !matches!(work, Work::Read { .. });
         let fails = may_fail
@@ -77,8 +78,17 @@ impl World {
         let life = self.nodes[node].life;
         self.order += 1;
         let id = self.order;
+        let held = self.is_held(node, &work);
         self.nodes[node].disk.queue.insert(id, Queued { op, work, life, fails });
+        if held {
+            self.disk_held.push(id);
+            return;
+        }
         self.at(self.now + delay, Ev::Disk { node, id });
+        if std::mem::take(&mut self.nodes[node].power_at_next_work) && !self.calm {
+            let soon = self.rng.u64(0..=delay);
+            self.at(self.now + soon, Ev::PowerLoss { node, life });
+        }
     }
 
     /// The disk finishes an operation, whether the process that asked still lives or not.

@@ -29,6 +29,8 @@ pub(crate) enum Ev {
     ClientTick { host: usize, life: u64 },
     Load { host: usize, life: u64 },
     Restart { node: usize },
+    PowerLoss { node: usize, life: u64 },
+    WellAgain { node: usize },
     StartHost { host: usize, takeover: bool },
     Link { host: usize, member: usize, up: bool, life: u64 },
     Fault,
@@ -57,6 +59,22 @@ impl Ord for Scheduled {
 
 /// A filter of the scenario language: true = hold the message back.
 pub type Filter = Box<dyn Fn(&Envelope<'_>) -> bool>;
+
+/// As [`Filter`], for what a disk is asked for.
+pub type DiskFilter = Box<dyn Fn(DiskWork) -> bool>;
+
+/// What a disk is asked for, for filters.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum DiskWork {
+    /// A write of data.
+    Write,
+    /// A read of data.
+    Read,
+    /// A flush.
+    Flush,
+    /// A write of metadata.
+    Metadata,
+}
 
 /// A message on its way, for filters.
 #[derive(Debug)]
@@ -127,11 +145,16 @@ pub struct World {
     hash: u64,
     /// Print every event, and check more often.
     pub trace: bool,
-    filters: Vec<Filter>,
+    pub(crate) filters: Vec<Filter>,
     /// A node whose metadata writes fail, and one whose flushes do.
     pub(crate) meta_fails: Option<usize>,
     pub(crate) flush_fails: Option<usize>,
-    held: Vec<(usize, usize, Box<Msg>, Option<Blocks>)>,
+    /// No disk can read.
+    pub reads_fail: bool,
+    pub(crate) held: Vec<(usize, usize, Box<Msg>, Option<Blocks>)>,
+    /// A node whose disk does not finish what this names, and what it has not finished.
+    pub(crate) disk_filter: Option<(usize, DiskFilter)>,
+    pub(crate) disk_held: Vec<u64>,
     /// How requests of scenarios ended.
     pub(crate) results: BTreeMap<u64, (Completion, Option<Blocks>)>,
     pub(crate) store_out: Vec<StoreAction>,
@@ -158,6 +181,7 @@ impl World {
                 buffers: Buffers::default(),
                 image: None,
                 restart_at: None,
+                power_at_next_work: false,
             };
             nodes.push(node);
         }
@@ -167,6 +191,7 @@ impl World {
             buffers: Buffers::default(),
             flights: BTreeMap::new(),
             loaded: false,
+            paced: false,
         };
         let oracle = Oracle::new(&nodes.iter().map(|n| n.disk.data.clone()).collect::<Vec<_>>());
         let mut world = Self {
@@ -188,7 +213,10 @@ impl World {
             filters: Vec::new(),
             meta_fails: None,
             flush_fails: None,
+            reads_fail: false,
             held: Vec::new(),
+            disk_filter: None,
+            disk_held: Vec::new(),
             results: BTreeMap::new(),
             store_out: Vec::new(),
             client_out: Vec::new(),
@@ -214,7 +242,7 @@ impl World {
             intents_soft_max: self.options.intents_soft_max,
             resync_depth: 2,
             resync_gap_ns: 0,
-            peer_timeout_ns: 30 * MS,
+            peer_timeout_ns: self.options.peer_timeout_ns,
             lease_ns: 150 * MS,
             slice_regions: 3,
         }
@@ -309,7 +337,9 @@ impl World {
             Ev::StoreTick { node, life } => self.store_tick(node, life),
             Ev::ClientTick { host, life } => self.client_tick(host, life),
             Ev::Load { host, life } => self.load(host, life),
-            Ev::Restart { node } => self.start_node(node),
+            Ev::Restart { node } => self.restart(node),
+            Ev::PowerLoss { node, life } => self.aimed_power_loss(node, life),
+            Ev::WellAgain { node } => self.well_again(node),
             // In the calm one client keeps the pool.
             Ev::StartHost { host, .. } if self.calm && host != 0 => {}
             Ev::StartHost { host, takeover } => self.start_host(host, takeover),
@@ -336,7 +366,9 @@ impl World {
                     self.check_disks();
                 }
                 if !self.calm {
-                    self.at(self.now + 5 * MS, Ev::Check);
+                    // Where little happens, less often.
+                    let pause = if self.options.pace_ns > 0 { 20 * MS } else { 5 * MS };
+                    self.at(self.now + pause, Ev::Check);
                 }
             }
         }
@@ -354,10 +386,16 @@ impl World {
             self.count("duplicate");
             self.post(from, to, msg.clone(), payload.clone());
         }
+        let late = self.options.late_ppm > 0 && self.rng.u32(0..1_000_000) < self.options.late_ppm;
+        if late && !self.calm {
+            self.count("late duplicate");
+            let time = self.now + self.rng.u64(0..2_000 * MS);
+            self.at(time, Ev::Deliver { from, to, msg: Box::new(msg.clone()), payload: payload.clone() });
+        }
         self.post(from, to, msg, payload);
     }
 
-    fn post(&mut self, from: usize, to: usize, msg: Msg, payload: Option<Blocks>) {
+    pub(crate) fn post(&mut self, from: usize, to: usize, msg: Msg, payload: Option<Blocks>) {
         match self.net.arrival(self.now, from, to, &self.options, &mut self.rng) {
             Some(time) => self.at(time, Ev::Deliver { from, to, msg: Box::new(msg), payload }),
             None => self.count("message lost"),
@@ -366,30 +404,6 @@ impl World {
 
     pub(crate) fn count(&mut self, fault: &'static str) {
         *self.stats.faults.entry(fault).or_default() += 1;
-    }
-
-    /// Holds back every message that `filter` names, until [`Self::release`].
-    pub fn hold(&mut self, filter: Filter) {
-        self.filters.push(filter);
-    }
-
-    /// Drops the filters and delivers what was held back.
-    pub fn release(&mut self) {
-        self.filters.clear();
-        for (from, to, msg, payload) in std::mem::take(&mut self.held) {
-            self.post(from, to, *msg, payload);
-        }
-    }
-
-    /// Drops the filters and forgets what was held back.
-    pub fn drop_held(&mut self) {
-        self.filters.clear();
-        self.held.clear();
-    }
-
-    /// Messages held back now.
-    pub fn held(&self) -> usize {
-        self.held.len()
     }
 
     fn deliver(&mut self, from: usize, to: usize, msg: Msg, payload: Option<Blocks>) {

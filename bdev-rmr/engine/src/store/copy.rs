@@ -72,6 +72,10 @@ impl Copies {
         self.active.values().any(|copy| copy.chunk == chunk)
     }
 
+    pub(super) fn under_way(&self) -> usize {
+        self.active.len()
+    }
+
     /// A reader waits for `chunk`.
     pub(super) fn prefer(&mut self, chunk: ChunkNo) {
         self.preferred = Some(chunk);

@@ -349,6 +349,11 @@ impl Store {
         self.entries.len()
     }
 
+    /// Chunks that are being copied to this store.
+    pub fn copying(&self) -> usize {
+        self.copies.under_way()
+    }
+
     /// The promise in force.
     pub fn promise(&self) -> Promise {
         self.meta.ram.record.promise

@@ -1,0 +1,99 @@
+//! Promises, sets, clients that replace each other.
+
+use rmr_proto::{IoOp, Msg, Origin};
+use rmr_sim::script::{A, B, C, CLIENT, Script};
+use rmr_sim::world::Envelope;
+
+/// Asks a member to adopt a join.
+pub(crate) fn is_join(e: &Envelope<'_>) -> bool {
+    matches!(e.msg, Msg::Adopt(proposal) if matches!(proposal.origin, Origin::Join { .. }))
+}
+
+#[test]
+pub(crate) fn h05_a_second_client_restart_does_not_let_a_stale_leg_win() {
+    let mut s = Script::pool(2);
+    for _ in 0..3 {
+        s.crash_client();
+        s.restart_client();
+        s.until_set(&[A, B]);
+        s.kill(B);
+        s.until_set(&[A]);
+        s.write(9);
+        s.crash_client();
+        s.start(B);
+        s.restart_client();
+        s.until_whole();
+        s.read(9);
+    }
+    s.end();
+}
+
+#[test]
+pub(crate) fn h09_a_leg_that_does_not_know_it_was_cut_off_serves_nobody() {
+    let mut s = Script::pool(3);
+    s.cut(B, CLIENT);
+    s.until_set(&[A, C]);
+    s.write(7);
+    s.kill(C);
+    s.until_set(&[A]);
+    s.start(C);
+    s.until_set(&[A, C]);
+    s.read(7);
+    s.end();
+}
+
+#[test]
+pub(crate) fn h26_a_client_that_was_superseded_writes_nothing_more() {
+    let mut s = Script::pool(2);
+    s.write(2);
+    s.hold(|e| e.from == CLIENT && matches!(e.msg, Msg::Io(io, _) if io.op.is_write()));
+    s.submit(IoOp::Write, 2, 1);
+    s.run(1);
+    s.other_client();
+    s.until_set(&[A, B]);
+    s.write(2);
+    s.world.release();
+    s.run(50);
+    s.read(2);
+    s.end();
+}
+
+#[test]
+pub(crate) fn finding_02_a_leg_that_may_have_shrunk_the_set_is_waited_for() {
+    let mut s = Script::pool(2);
+    s.hold(|e| e.from == A && matches!(e.msg, Msg::Adopted { .. }));
+    s.kill(B);
+    s.run(30);
+    s.start(B);
+    s.run(300);
+    s.world.release();
+    s.until_whole();
+    s.write(1);
+    s.read(1);
+    s.end();
+}
+
+#[test]
+pub(crate) fn finding_02_no_set_is_proposed_that_was_not_in_the_one_before() {
+    let mut s = Script::pool(2);
+    s.kill(B);
+    s.until_set(&[A]);
+    s.hold(|e| e.to == A && is_join(e));
+    s.start(B);
+    s.until_held(is_join);
+    s.cut(CLIENT, A);
+    // A does not adopt the join in time. B alone may not go on: A never heard of it and would start alone later.
+    s.run(150);
+    s.submit(IoOp::Write, 50, 1);
+    s.run(30);
+    s.world.drop_held();
+    s.mend();
+    s.kill(B);
+    s.crash_client();
+    s.restart_client();
+    s.until_set(&[A]);
+    s.read(50);
+    s.start(B);
+    s.until_whole();
+    s.end();
+}

@@ -1,0 +1,77 @@
+//! Each old mistake and the scenario that notices it. A mistake without a row fails, and so does a row whose scenario
+//! passes with the mistake or fails without it.
+
+use crate::{copies, disk, epochs, intent, io, joins};
+use rmr_engine::mutant::Mutant::{self, *};
+use std::panic::catch_unwind;
+
+type Scenario = fn();
+
+const NOTICED_BY: &[(Mutant, Scenario)] = &[
+    (WriteBeforeIntent, intent::h01_no_write_is_acknowledged_before_its_miss_is_durable),
+    (IgnoreMetaError, disk::h03_a_failed_metadata_write_stops_the_store),
+    (AnyEpoch, io::h25_a_request_that_was_delayed_never_executes_late),
+    (PromiseNotStrict, epochs::h05_a_second_client_restart_does_not_let_a_stale_leg_win),
+    (ClearFromAnyEpoch, copies::h07_a_late_clear_does_not_wipe_a_newer_miss),
+    (DirtySource, copies::h09_a_source_that_missed_the_chunk_refuses_it),
+    (NoReassembly, io::h11_a_write_that_no_leg_answers_ends_the_same_on_all),
+    (ZeroesUntracked, intent::h12_zeroes_written_while_degraded_are_missed_like_any_write),
+    (NoClamp, copies::h18_the_last_chunk_is_clamped_to_the_device),
+    (ClearBeforeFlush, disk::h20_what_a_leg_lost_with_its_power_is_fetched_again),
+    (ServeAfterOpen, disk::h20_what_a_leg_lost_with_its_power_is_fetched_again),
+    (FlushErrorIgnored, disk::h21_a_leg_whose_flush_failed_leaves_and_comes_back_repaired),
+    (AckOnFirst, io::h11_a_write_that_no_leg_answers_ends_the_same_on_all),
+    (NoDedup, io::h25_a_request_delivered_twice_executes_once),
+    (NoDrain, io::h25_a_write_still_on_the_disk_is_waited_for_before_a_promise),
+    (NoFenceFlush, disk::finding_07_a_source_has_made_durable_what_the_others_are_told_they_missed),
+    (NoOverlapOrder, io::h27_overlapping_writes_end_in_the_same_order_on_all_legs),
+    (BelieveOldImage, joins::h45_a_disk_that_went_back_in_time_has_missed_everything),
+    (DisjointProposal, epochs::finding_02_no_set_is_proposed_that_was_not_in_the_one_before),
+    (AnySendingAnswers, io::finding_05_an_answer_to_an_earlier_sending_ends_nothing),
+    (IgnoreContinuity, disk::finding_07_a_leg_that_lost_its_cache_is_no_source_while_another_did_not),
+    (NoVerdict, intent::h01_a_degraded_write_survives_the_loss_of_the_only_recorder),
+    (ClearWithoutMarks, intent::finding_01_what_a_cleared_entry_said_of_outsiders_is_kept_as_marks),
+    (ClearUnflushed, disk::h20_an_entry_lives_until_its_writes_are_flushed),
+    (JoinerForgetsOwn, joins::h15_a_joiner_keeps_what_it_knows_of_itself),
+    (JoinerDropsEntries, joins::finding_08_a_joiners_entries_become_marks),
+    (AbandonWithoutEpoch, joins::finding_08_after_an_abandoned_join_a_late_adoption_finds_a_newer_epoch),
+    (EntryAgainstClean, intent::finding_09_an_entry_says_nothing_of_chunks_its_holder_missed),
+    (NoHorizon, copies::finding_11_a_copy_waits_until_writes_to_its_chunk_are_answered_by_all),
+    (NoDelta, joins::h04_writes_during_a_return_reach_the_returning_leg),
+    (NoFreeze, joins::h35_no_write_ends_while_a_joiner_takes_the_last_changes),
+    (NoChunkLock, copies::h24_a_write_waits_for_the_copy_of_its_chunk),
+    (PartialWriteCleans, joins::h31_a_miss_of_one_block_does_not_stop_writes_to_its_chunk),
+    (FreshIsClean, copies::h40_rule_n_blocks_never_written_read_the_same_from_every_leg),
+    (ShrinkWithoutMarks, intent::h30_what_an_entry_proved_in_one_epoch_is_not_said_in_the_next),
+    (ReadMissed, io::h10_a_leg_does_not_read_what_it_missed),
+    (ClearUntold, copies::h30_a_leg_that_left_is_not_stale_where_it_told_that_it_holds_the_chunk),
+    (ForgetReplay, disk::h16_a_commit_that_was_only_in_the_journal_survives_the_next_crash),
+    (ExecuteUnproved, io::rule_w_a_leg_alone_does_not_execute_writes_to_what_it_missed),
+    (NoFlushOfProved, io::rule_w_a_flush_of_legs_that_missed_a_chunk_vouches_for_the_clean_one_that_left),
+    (OnlyLeaversMarked, intent::finding_01_who_was_outside_is_marked_when_the_set_shrinks),
+    (StaleLastWord, joins::h36_a_joiner_is_not_let_in_with_news_older_than_the_donors_last_copy),
+    (UnsuspectAtJoin, joins::rule_f_a_joiners_chunks_stay_suspect_where_nobody_in_the_set_is_clean),
+];
+
+#[test]
+fn every_old_mistake_has_a_scenario() {
+    for mutant in Mutant::ALL {
+        let rows = NOTICED_BY.iter().filter(|(row, _)| row == mutant).count();
+        assert!(rows > 0, "{mutant:?} has no scenario: add one, with a row here");
+    }
+}
+
+#[test]
+fn every_old_mistake_is_noticed_by_its_scenario() {
+    let mut unnoticed = Vec::new();
+    for (mutant, scenario) in NOTICED_BY {
+        Mutant::activate(None);
+        scenario();
+        Mutant::activate(Some(*mutant));
+        if catch_unwind(scenario).is_ok() {
+            unnoticed.push(mutant);
+        }
+    }
+    Mutant::activate(None);
+    assert!(unnoticed.is_empty(), "not noticed by their scenarios: {unnoticed:?}");
+}
