@@ -387,6 +387,17 @@ impl World {
         self.held.clear();
     }
 
+    /// Drops the filters and delivers those of the messages held back that `wanted` names; the others are forgotten.
+    pub fn release_if(&mut self, wanted: impl Fn(&Msg) -> bool) {
+        self.held.retain(|(_, _, msg, _)| wanted(msg));
+        self.release();
+    }
+
+    /// Chunks that a running store has not clean.
+    pub fn dirty_chunks(&self, node: usize) -> u64 {
+        self.nodes[node].store.as_ref().map_or(u64::MAX, rmr_engine::store::Store::dirty_chunks)
+    }
+
     /// Messages held back now.
     pub fn held(&self) -> usize {
         self.held.len()

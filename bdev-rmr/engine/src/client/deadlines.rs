@@ -1,6 +1,6 @@
 //! What waits too long: requests past their deadline, legs that owe an answer.
 
-use super::ops::{Op, Stage};
+use super::ops::Stage;
 use super::{Client, ClientAction, Phase};
 use crate::event::{IoError, Now};
 use rmr_proto::MemberSet;
@@ -69,12 +69,9 @@ impl Client {
         self.requests.slots.iter().flatten().any(|op| !op.pending.is_empty())
     }
 
-    /// Did the deadline of a write pass that some leg of `set` has not answered? Its bytes are gone, so it cannot be sent
-    /// again: only a new generation settles it.
-    pub(super) fn has_expired(&self, set: MemberSet) -> bool {
-        let split = |op: &Op| !op.unclean.and(set).is_empty() && !op.clean.and(set).is_empty();
-        let owed = |op: &Op| !op.pending.and(set).is_empty() || split(op) || op.proved_once;
-        let stuck = |op: &Op| op.stage == Stage::Expired && owed(op);
-        self.requests.slots.iter().flatten().any(stuck)
+    /// Did the deadline of a write pass that is not over? Its bytes are gone, so it cannot be sent again, and even a leg
+    /// that did not execute it may hold it: copied from one that did. Only a new generation settles it.
+    pub(super) fn has_expired(&self) -> bool {
+        self.requests.slots.iter().flatten().any(|op| op.stage == Stage::Expired)
     }
 }

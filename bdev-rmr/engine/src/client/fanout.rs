@@ -194,8 +194,8 @@ impl Client {
             let Some(op) = &mut self.requests.slots[slot as usize] else { continue };
             match op.stage {
                 Stage::Queued | Stage::Retry(_) => {}
-                Stage::Expired if new_generation => self.free(slot),
-                Stage::Sent | Stage::Expired if op.request.op == IoOp::Read => {
+                Stage::Expired => self.free(slot), // Only in a new generation: see `has_expired`.
+                Stage::Sent if op.request.op == IoOp::Read => {
                     op.answered = MemberSet::EMPTY;
                     let targets = self.pick(MemberSet::EMPTY);
                     self.send(now, slot, targets, out);
@@ -204,12 +204,6 @@ impl Client {
                     op.stage = Stage::Queued;
                     op.pending = MemberSet::EMPTY;
                     self.ready.push_back(slot);
-                }
-                Stage::Expired => {
-                    // Every leg of the set has answered, or none that is left has executed it.
-                    let seq = op.seq;
-                    self.horizon.end(seq);
-                    self.free(slot);
                 }
                 Stage::Sent => {
                     op.keep_answers_of(self.set);
