@@ -91,6 +91,8 @@ pub enum Mutant {
     StaleLastWord,
     /// A joiner's suspect chunks count as clean where nobody in the set is.
     UnsuspectAtJoin,
+    /// A chunk is copied without an entry for what came along with it.
+    CopyWithoutEntry,
 }
 
 #[cfg(feature = "mutants")]
@@ -169,5 +171,6 @@ impl Mutant {
         Self::OnlyLeaversMarked,
         Self::StaleLastWord,
         Self::UnsuspectAtJoin,
+        Self::CopyWithoutEntry,
     ];
 }

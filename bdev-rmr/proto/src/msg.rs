@@ -307,6 +307,8 @@ pub enum Msg {
         epoch: Epoch,
         /// Of the request.
         copy: u64,
+        /// Last write into the chunk's region that the source has executed, or begun: the bytes may have it.
+        last: Seq,
         /// The chunk's bytes.
         buf: Option<BufId>,
     },

@@ -147,8 +147,9 @@ fn body_of(msg: &Msg) -> Out {
         Msg::CopyRead { epoch, copy, chunk } => {
             Out::new(17, &RawControl { a: (*copy).into(), b: chunk.0.into(), ..control(*epoch) })
         }
-        Msg::CopyReply { epoch, copy, buf } => {
-            Out::new(18, &RawControl { a: (*copy).into(), ..control(*epoch) }).payload(*buf)
+        Msg::CopyReply { epoch, copy, last, buf } => {
+            let (a, b) = ((*copy).into(), last.0.into());
+            Out::new(18, &RawControl { a, b, ..control(*epoch) }).payload(*buf)
         }
         Msg::Cleared { epoch, region, chunks } => cleared(19, *epoch, *region, *chunks),
         Msg::ClearedAck { epoch, region, chunks } => cleared(20, *epoch, *region, *chunks),
@@ -388,7 +389,7 @@ fn control_of(kind: u16, flag: bool, buf: Option<BufId>, body: &mut Body<'_>) ->
             }))
         }
         17 => Msg::CopyRead { epoch, copy: a, chunk: ChunkNo(b) },
-        18 => Msg::CopyReply { epoch, copy: a, buf },
+        18 => Msg::CopyReply { epoch, copy: a, last: Seq(b), buf },
         19 | 20 => {
             let raw: RawRegionChunks = body.fixed("cleared")?;
             let (region, chunks) = raw.into();

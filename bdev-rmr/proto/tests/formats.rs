@@ -107,7 +107,7 @@ fn messages() -> Vec<Msg> {
         Msg::MapPull { epoch, attempt: 1, stamp, since: 2, cursor: RegionNo(3) },
         Msg::MapSlice(Box::new(slice)),
         Msg::CopyRead { epoch, copy: 1, chunk: ChunkNo(2) },
-        Msg::CopyReply { epoch, copy: 1, buf: Some(BufId(1)) },
+        Msg::CopyReply { epoch, copy: 1, last: Seq(0), buf: Some(BufId(1)) },
         Msg::Cleared { epoch, region: RegionNo(1), chunks: ChunkBits(2) },
         Msg::ClearedAck { epoch, region: RegionNo(1), chunks: ChunkBits(2) },
     ]

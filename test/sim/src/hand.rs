@@ -3,7 +3,7 @@
 use crate::disk::Work;
 use crate::world::{DiskFilter, DiskWork, Envelope, Ev, Filter, World};
 use rmr_engine::client::ClientEvent;
-use rmr_proto::MemberId;
+use rmr_proto::{MemberId, Msg};
 
 impl World {
     /// Holds back every message that `filter` names, until [`Self::release`].
@@ -32,6 +32,17 @@ impl World {
     pub fn drop_held(&mut self) {
         self.filters.clear();
         self.held.clear();
+    }
+
+    /// Drops the filters and delivers those of the messages held back that `wanted` names; the others are forgotten.
+    pub fn release_if(&mut self, wanted: impl Fn(&Msg) -> bool) {
+        self.held.retain(|(_, _, msg, _)| wanted(msg));
+        self.release();
+    }
+
+    /// Chunks that a running store has not clean.
+    pub fn dirty_chunks(&self, node: usize) -> u64 {
+        self.nodes[node].store.as_ref().map_or(u64::MAX, rmr_engine::store::Store::dirty_chunks)
     }
 
     /// Drops the filters; what was held back stays so.

@@ -172,6 +172,12 @@ impl Script {
         self.world.start_host(self.host, true);
     }
 
+    /// kill -9 of a storage process, which the client hears of at once.
+    pub fn kill_loudly(&mut self, node: usize) {
+        self.world.kill(node);
+        self.world.client_event(self.host, rmr_engine::client::ClientEvent::Down(MemberId::at(node)));
+    }
+
     /// Cuts one direction of a link.
     pub fn cut(&mut self, from: usize, to: usize) {
         self.world.net.cut(from, to, true);
@@ -230,6 +236,11 @@ impl Script {
     /// Power loss of a storage node: nothing that is queued lands, but the cache reaches the medium.
     pub fn power_off_keeping_cache(&mut self, node: usize) {
         self.world.power_off_exactly(node, false);
+    }
+
+    /// Delivers those of the messages held back that `wanted` names, forgets the others, and holds nothing back any more.
+    pub fn release_if(&mut self, wanted: impl Fn(&rmr_proto::Msg) -> bool) {
+        self.world.release_if(wanted);
     }
 
     /// Keeps a copy of what is durable on a node's disk.

@@ -82,7 +82,7 @@ impl Client {
         if Mutant::NoReassembly.on() && set.is_empty() {
             return;
         }
-        let over = set.is_empty() || self.has_expired(set);
+        let over = set.is_empty();
         if over && self.superseded {
             self.set_phase(Phase::Fenced);
             self.fail_all(out);
@@ -162,7 +162,7 @@ impl Client {
             return;
         }
         self.change = None;
-        if self.has_expired(set) {
+        if self.has_expired() {
             self.assemble(now, self.next_generation(), now, out);
             return;
         }

@@ -13,9 +13,12 @@
 
 mod assembly;
 mod change;
+mod deadlines;
+mod fanout;
 mod horizon;
 mod lanes;
 mod ops;
+mod reads;
 
 pub use ops::Request;
 

@@ -15,6 +15,9 @@ enum Step {
     Horizon(Seq),
     /// A peer reads.
     Reading(MemberId),
+    /// The bytes are here; until the entry of the region is durable. They may hold a write that no other leg has, and
+    /// then the chunk has to be suspect like any that is written.
+    Entering(CommitNo, BufId),
     /// The disk writes.
     Writing,
     /// The disk makes it durable.
@@ -32,6 +35,8 @@ struct Copy {
     step: Step,
     tried: MemberSet,
     since: Now,
+    /// Uses the entry of its region.
+    entered: bool,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -81,13 +86,7 @@ impl Copies {
         self.preferred = Some(chunk);
     }
 
-    /// The epoch ends: copies go. What the disk still has of them is waited for by the fence.
-    pub(super) fn cancel_all(&mut self) {
-        self.active.clear();
-    }
-
     pub(super) fn new_epoch(&mut self) {
-        self.active.clear();
         self.acks.clear();
         self.stuck = false;
     }
@@ -99,6 +98,18 @@ impl Copies {
 }
 
 impl Store {
+    /// The epoch ends: copies go. What the disk still has of them is waited for by the fence.
+    pub(super) fn cancel_copies(&mut self, out: &mut Vec<StoreAction>) {
+        for copy in std::mem::take(&mut self.copies.active).into_values() {
+            if let Step::Entering(_, buf) = copy.step {
+                out.push(StoreAction::Release(buf));
+            }
+            if copy.entered {
+                self.leave(self.chunk_range(copy.chunk));
+            }
+        }
+    }
+
     pub(super) fn step_copies(&mut self, now: Now, out: &mut Vec<StoreAction>) {
         if self.service != Service::Serving || self.fence.is_some() {
             return;
@@ -117,7 +128,9 @@ impl Store {
             let id = self.copies.next_id;
             let last = self.entries.get(&self.geometry().region_of(chunk)).map_or(Seq(0), |entry| entry.last);
             let step = Step::Horizon(last);
-            self.copies.active.insert(id, Copy { chunk, step, tried: MemberSet::EMPTY, since: now });
+            self.copies
+                .active
+                .insert(id, Copy { chunk, step, tried: MemberSet::EMPTY, since: now, entered: false });
             self.step_copy(now, id, out);
         }
     }
@@ -198,7 +211,7 @@ impl Store {
         let bad = chunk.0 >= self.geometry().chunks();
         let dirty = !bad && self.is_dirty(chunk) && !Mutant::DirtySource.on();
         if bad || dirty || self.accepts(epoch).is_err() {
-            out.push(StoreAction::Send(Party::Member(to), Msg::CopyReply { epoch, copy, buf: None }));
+            out.push(StoreAction::Send(Party::Member(to), refused(epoch, copy)));
             return;
         }
         let read = Some(SourceRead { to, epoch, copy, chunk });
@@ -235,7 +248,9 @@ impl Store {
             }
             (false, None) => None,
         };
-        let msg = Msg::CopyReply { epoch: read.epoch, copy: read.copy, buf };
+        let region = self.geometry().region_of(read.chunk);
+        let last = self.entries.get(&region).map_or(Seq(0), |entry| entry.last);
+        let msg = Msg::CopyReply { epoch: read.epoch, copy: read.copy, last, buf };
         out.push(StoreAction::Send(Party::Member(read.to), msg));
     }
 
@@ -243,8 +258,7 @@ impl Store {
         &mut self,
         now: Now,
         peer: MemberId,
-        epoch: Epoch,
-        id: u64,
+        (epoch, id, last): (Epoch, u64, Seq),
         buf: Option<BufId>,
         out: &mut Vec<StoreAction>,
     ) {
@@ -260,6 +274,21 @@ impl Store {
             self.ask_source(now, id, out);
             return;
         };
+        let chunk = copy.chunk;
+        let range = self.chunk_range(chunk);
+        let commit = if Mutant::CopyWithoutEntry.on() { 0 } else { self.enter(now, range) };
+        self.note_copy(range, last);
+        let Some(copy) = self.copies.active.get_mut(&id) else { return };
+        copy.step = Step::Entering(commit, buf);
+        copy.entered = !Mutant::CopyWithoutEntry.on();
+        if self.meta.done(commit) {
+            self.write_copy(id, out);
+        }
+    }
+
+    fn write_copy(&mut self, id: u64, out: &mut Vec<StoreAction>) {
+        let Some(copy) = self.copies.active.get_mut(&id) else { return };
+        let Step::Entering(_, buf) = copy.step else { return };
         copy.step = Step::Writing;
         let chunk = copy.chunk;
         self.on_disk += 1;
@@ -281,12 +310,22 @@ impl Store {
         if !ok {
             self.fail_disk(false);
         }
+        self.leave_copy(id);
         let Some(copy) = self.copies.active.get_mut(&id).filter(|_| ok) else { return };
         copy.step = Step::Flushing;
         if Mutant::ClearBeforeFlush.on() {
             self.on_copy_flushed(id, true, out);
         } else {
             out.push(StoreAction::Flush { op: DiskOp::CopyFlush(id) });
+        }
+    }
+
+    /// The copy's write is over: the entry of its region is its business no more.
+    fn leave_copy(&mut self, id: u64) {
+        let Some(copy) = self.copies.active.get_mut(&id) else { return };
+        let (chunk, entered) = (copy.chunk, std::mem::take(&mut copy.entered));
+        if entered {
+            self.leave(self.chunk_range(chunk));
         }
     }
 
@@ -363,11 +402,16 @@ impl Store {
 
     pub(super) fn copies_committed(&mut self, now: Now, out: &mut Vec<StoreAction>) {
         self.send_acks(out);
-        let meta = &self.meta;
-        let done = |copy: &Copy| matches!(copy.step, Step::Clearing(commit) if meta.done(commit));
-        let ids: Vec<u64> = self.copies.active.iter().filter(|(_, c)| done(c)).map(|(id, _)| *id).collect();
+        if self.service != Service::Serving {
+            return; // The fence that ends this epoch cancels them.
+        }
+        let ids: Vec<u64> = self.copies.active.keys().copied().collect();
         for id in ids {
-            self.end_copy(now, id, true, out);
+            match self.copies.active.get(&id).map(|copy| &copy.step) {
+                Some(Step::Clearing(commit)) if self.meta.done(*commit) => self.end_copy(now, id, true, out),
+                Some(Step::Entering(commit, _)) if self.meta.done(*commit) => self.write_copy(id, out),
+                _ => {}
+            }
         }
     }
 
@@ -419,4 +463,8 @@ impl Store {
             !done
         });
     }
+}
+
+fn refused(epoch: Epoch, copy: u64) -> Msg {
+    Msg::CopyReply { epoch, copy, last: Seq(0), buf: None }
 }

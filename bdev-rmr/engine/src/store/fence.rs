@@ -92,7 +92,7 @@ impl Store {
         let step = self.fence.as_ref().map_or(Step::Drain, |fence| fence.step);
         self.fence = Some(Fence { goal, step, from });
         self.send_back_waiting(out);
-        self.copies.cancel_all();
+        self.cancel_copies(out);
         self.step_fence(out);
     }
 
@@ -172,7 +172,7 @@ impl Store {
     fn report(&self) -> Report {
         let mut suspects: BTreeMap<RegionNo, SuspectRegion> = BTreeMap::new();
         for (region, entry) in &self.entries {
-            let (written, proved) = (entry.written, entry.since);
+            let (written, proved) = (entry.touched(), entry.since);
             suspects.insert(*region, SuspectRegion { region: *region, written, proved });
         }
         for (region, misses) in self.meta.ram.misses.iter().filter(|(_, m)| !m.suspect.is_empty()) {
@@ -342,7 +342,8 @@ impl Store {
     /// The joiner: its own entries become suspect marks; then they go. They stay suspect even where nobody in the set is
     /// clean: who is may be outside.
     fn apply_own_join(&mut self) {
-        let regions: Vec<(RegionNo, ChunkBits)> = self.entries.iter().map(|(r, e)| (*r, e.written)).collect();
+        let regions: Vec<(RegionNo, ChunkBits)> =
+            self.entries.iter().map(|(r, e)| (*r, e.touched())).collect();
         for (region, written) in regions {
             let nobody_clean = self.missed_by_all_donors(region);
             let suspect = if Mutant::UnsuspectAtJoin.on() { written.minus(nobody_clean) } else { written };

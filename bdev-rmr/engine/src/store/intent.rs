@@ -13,7 +13,10 @@ pub(super) struct Entry {
     pub(super) written: ChunkBits,
     /// Chunks written since this epoch was adopted: who is outside the set has missed them, whoever holds them clean.
     pub(super) since: ChunkBits,
-    /// Last write into the region.
+    /// Chunks copied from a peer since the entry was made: with what the peer had, a write may have come along that
+    /// nobody else has. Says nothing of others: for all that is known, the peer has the same.
+    copied: ChunkBits,
+    /// Last write into the region, executed here or copied along.
     pub(super) last: Seq,
     /// Requests that wait for the entry or execute.
     pub(super) users: u32,
@@ -25,7 +28,17 @@ pub(super) struct Entry {
 impl Entry {
     /// An entry read from disk.
     pub(super) fn found(all: ChunkBits) -> Self {
-        Self { written: all, since: ChunkBits::NONE, last: Seq(0), users: 0, commit: 0, used_at: 0 }
+        Self { written: all, ..Self::new(0, 0) }
+    }
+
+    fn new(commit: CommitNo, used_at: Now) -> Self {
+        let none = ChunkBits::NONE;
+        Self { written: none, since: none, copied: none, last: Seq(0), users: 0, commit, used_at }
+    }
+
+    /// Chunks that may differ here from what others hold.
+    pub(super) fn touched(&self) -> ChunkBits {
+        self.written.or(self.copied)
     }
 }
 
@@ -37,10 +50,7 @@ impl Store {
             if !self.entries.contains_key(&region) {
                 self.meta.set_intent(region, true);
                 let commit = self.meta.want();
-                let none = ChunkBits::NONE;
-                let entry =
-                    Entry { written: none, since: none, last: Seq(0), users: 0, commit, used_at: now };
-                self.entries.insert(region, entry);
+                self.entries.insert(region, Entry::new(commit, now));
             }
             if let Some(entry) = self.entries.get_mut(&region) {
                 entry.users += 1;
@@ -71,6 +81,16 @@ impl Store {
                 entry.since = entry.since.or(bits);
                 self.changed(region);
             }
+        }
+    }
+
+    /// Notes in RAM that a chunk is about to be copied here, with writes up to `last` in it.
+    pub(super) fn note_copy(&mut self, range: BlockRange, last: Seq) {
+        for region in self.regions_of(range) {
+            let bits = self.geometry().bits_of(region, range);
+            let Some(entry) = self.entries.get_mut(&region) else { continue };
+            entry.last = entry.last.max(last);
+            entry.copied = entry.copied.or(bits);
         }
     }
 

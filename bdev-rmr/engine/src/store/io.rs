@@ -273,7 +273,7 @@ impl Store {
     /// Drops every waiting request without a word: the store is latched.
     pub(super) fn abandon_all(&mut self, out: &mut Vec<StoreAction>) {
         self.send_back_waiting(out);
-        self.copies.cancel_all();
+        self.cancel_copies(out);
         self.fence = None;
         self.joining = None;
     }

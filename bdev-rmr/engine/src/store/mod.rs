@@ -169,8 +169,8 @@ impl Store {
             (Party::Member(peer), Msg::CopyRead { epoch, copy, chunk }) => {
                 self.on_copy_read(peer, epoch, copy, chunk, out);
             }
-            (Party::Member(peer), Msg::CopyReply { epoch, copy, buf }) => {
-                self.on_copy_reply(now, peer, epoch, copy, buf, out);
+            (Party::Member(peer), Msg::CopyReply { epoch, copy, last, buf }) => {
+                self.on_copy_reply(now, peer, (epoch, copy, last), buf, out);
             }
             (Party::Member(peer), Msg::Cleared { epoch, region, chunks }) => {
                 self.on_cleared(peer, epoch, region, chunks, out);
