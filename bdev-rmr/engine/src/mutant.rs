@@ -91,6 +91,8 @@ pub enum Mutant {
     StaleLastWord,
     /// A joiner's suspect chunks count as clean where nobody in the set is.
     UnsuspectAtJoin,
+    /// What is heard of peers' disks is written down only with something else (H45).
+    PeersWithTheRest,
 }
 
 #[cfg(feature = "mutants")]
@@ -169,5 +171,6 @@ impl Mutant {
         Self::OnlyLeaversMarked,
         Self::StaleLastWord,
         Self::UnsuspectAtJoin,
+        Self::PeersWithTheRest,
     ];
 }

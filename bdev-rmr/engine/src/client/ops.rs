@@ -260,6 +260,7 @@ impl Client {
         if reply.status == IoStatus::Done {
             leg.dirty_chunks = reply.dirty_chunks;
             leg.pressure = reply.pressure;
+            self.under_pressure |= reply.pressure;
             leg.stamp.counter = leg.stamp.counter.max(reply.counter);
         }
         let read = op.request.op == IoOp::Read;
@@ -368,6 +369,8 @@ impl Client {
         if let Some(op) = &self.requests.slots[slot as usize] {
             if op.own {
                 self.own_flush = false;
+                // The legs that wait for it hear of it with the next tick, should no request go out before.
+                self.legs.iter_mut().filter(|leg| leg.pressure).for_each(|leg| leg.beat_at = 0);
             } else {
                 out.push(ClientAction::Complete { user: op.request.user, result, buf });
             }
@@ -528,11 +531,13 @@ impl Client {
         self.ready.clear();
     }
 
-    /// A flush of our own when a leg has too many live entries.
+    /// A flush of our own when a leg has too many live entries: at once, but for the least pause.
     pub(super) fn flush_for_legs(&mut self, now: Now, out: &mut Vec<ClientAction>) {
-        let wanted = self.set.iter().any(|m| self.legs[m.index()].pressure);
-        let due =
-            wanted && self.flushed < self.horizon.answered() && now >= self.flushed_at + self.config.flush_ns;
+        self.under_pressure = self.set.iter().any(|m| self.legs[m.index()].pressure);
+        let due = self.under_pressure
+            && self.phase == Phase::Active
+            && self.flushed < self.horizon.answered()
+            && now >= self.flushed_at + self.config.flush_ns;
         if due && !self.own_flush && self.has_room() {
             self.own_flush = true;
             let range = BlockRange::default();

@@ -125,6 +125,9 @@ impl Store {
         {
             return Some(chunk);
         }
+        if self.dirty_chunks() == 0 {
+            return None; // Spares the walk over what others have missed.
+        }
         let geometry = *self.geometry();
         let me = self.member();
         let from = self.copies.cursor;

@@ -328,14 +328,15 @@ impl Store {
     }
 
     /// Marks everything as missed by a joiner whose disk is not the one that was known.
-    fn mark_if_other_disk(&mut self, member: rmr_proto::MemberId, stamp: rmr_proto::Stamp) {
+    pub(super) fn mark_if_other_disk(&mut self, member: rmr_proto::MemberId, stamp: rmr_proto::Stamp) {
         if !self.is_other_disk(member, stamp) {
             return;
         }
         for region in (0..self.geometry().regions()).map(RegionNo) {
             let all = self.geometry().all_of(region);
-            self.meta.add_missed(region, member, all);
-            self.changed(region);
+            if self.meta.add_missed(region, member, all) {
+                self.changed(region);
+            }
         }
     }
 
