@@ -242,6 +242,8 @@ impl Client {
         out: &mut Vec<ClientAction>,
     ) {
         let slot = reply.tag.slot;
+        let read = |op: &Op| op.request.op == IoOp::Read && reply.status == IoStatus::Done;
+        let wanted = self.requests.slots.get(slot as usize).and_then(Option::as_ref).is_some_and(read);
         let op = self.requests.slots.get_mut(slot as usize).and_then(Option::as_mut);
         let live = matches!(self.phase, Phase::Active | Phase::Changing);
         let mine = |op: &&mut Op| {
@@ -250,12 +252,20 @@ impl Client {
                 && op.pending.has(from)
                 && (op.epoch == reply.epoch || Mutant::AnySendingAnswers.on())
         };
-        let Some(op) = op.filter(mine) else {
-            if let Some(buf) = buf {
+        let op = op.filter(mine);
+        let buf = match buf {
+            Some(buf) if op.is_none() || !wanted => {
                 out.push(ClientAction::Release(buf));
+                None
             }
-            return;
+            buf => buf,
         };
+        let Some(op) = op else { return };
+        if wanted && buf.is_none() {
+            // Done, it says, and sends nothing.
+            self.lose(now, from, out);
+            return;
+        }
         let leg = &mut self.legs[from.index()];
         if reply.status == IoStatus::Done {
             leg.dirty_chunks = reply.dirty_chunks;

@@ -9,6 +9,8 @@ use rmr_proto::{BufId, ChunkNo, Continuity, IoOp, IoReply, IoRequest, IoStatus, 
 /// Most chunks that one request may touch: one bit each in the answer.
 const CHUNKS_PER_REQUEST: u64 = 64;
 const WINDOW: u64 = 4096;
+/// Most requests under way; a client has far fewer.
+const REQUESTS_MAX: usize = 16_384;
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 enum Stage {
@@ -59,6 +61,10 @@ impl Requests {
         Some(request)
     }
 
+    fn used(&self) -> usize {
+        self.slots.len() - self.free.len()
+    }
+
     fn get(&self, slot: u32) -> Option<&Request> {
         self.slots.get(slot as usize)?.as_ref()
     }
@@ -75,7 +81,7 @@ impl Requests {
         if self.seen.is_empty() {
             self.new_epoch();
         }
-        if number + WINDOW <= self.highest {
+        if number.saturating_add(WINDOW) <= self.highest {
             return false;
         }
         let jump = number.saturating_sub(self.highest).min(WINDOW);
@@ -127,6 +133,9 @@ impl Store {
 
     fn admit(&self, io: &IoRequest) -> Result<(), IoStatus> {
         self.accepts(io.epoch)?;
+        if self.requests.used() >= REQUESTS_MAX {
+            return Err(IoStatus::NotServing);
+        }
         if io.op == IoOp::Flush {
             return Ok(());
         }

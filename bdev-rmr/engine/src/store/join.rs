@@ -50,7 +50,7 @@ impl Store {
     ) {
         let record = &self.meta.ram.record;
         let ours = record.promise == epoch.promise && self.promised_here && record.adopted < epoch;
-        if !ours || self.fence.is_some() || set.has(self.member()) {
+        if !ours || self.fence.is_some() || set.has(self.member()) || set.is_empty() {
             return;
         }
         if self.service == Service::Serving {
