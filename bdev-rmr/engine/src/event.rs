@@ -123,8 +123,12 @@ pub struct StoreConfig {
     pub tick_ns: Now,
     /// An intent entry not used for this long may be cleared, ns.
     pub intent_idle_ns: Now,
-    /// More live entries than this ask the client for a flush.
+    /// Live entries are kept at about this number: from three quarters of it on the least recently used are cleared, and
+    /// the client is asked for flushes so that they can be.
     pub intents_soft_max: usize,
+    /// With four times as many, a write that needs another waits this long for one to be cleared, ns; less than what
+    /// the client waits for a leg.
+    pub intent_wait_ns: Now,
     /// Chunks copied at a time.
     pub resync_depth: usize,
     /// Pause between starts of copies, ns: the rate limit.
@@ -145,6 +149,7 @@ impl Default for StoreConfig {
             tick_ns: 10 * MS,
             intent_idle_ns: 1_000 * MS,
             intents_soft_max: 1024,
+            intent_wait_ns: 50 * MS,
             resync_depth: 4,
             resync_gap_ns: 0,
             peer_timeout_ns: 200 * MS,

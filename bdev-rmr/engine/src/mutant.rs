@@ -93,6 +93,8 @@ pub enum Mutant {
     UnsuspectAtJoin,
     /// A chunk is copied without an entry for what came along with it.
     CopyWithoutEntry,
+    /// What is heard of peers' disks is written down only with something else (H45).
+    PeersWithTheRest,
 }
 
 #[cfg(feature = "mutants")]
@@ -172,5 +174,6 @@ impl Mutant {
         Self::StaleLastWord,
         Self::UnsuspectAtJoin,
         Self::CopyWithoutEntry,
+        Self::PeersWithTheRest,
     ];
 }

@@ -1,9 +1,11 @@
 //! Between raw structs and typed values.
 
+use zerocopy::little_endian::U128;
+
 use crate::raw::{RawEpoch, RawEpochRecord, RawPromise, RawRegionChunks, RawRegionMisses, RawStamp};
 use crate::{
-    ChunkBits, Epoch, EpochRecord, FormatError, Incarnation, MemberId, MemberSet, Origin, Promise,
-    RegionMisses, RegionNo, Stamp,
+    ChunkBits, Epoch, EpochRecord, FormatError, Incarnation, MEMBERS_MAX, MemberId, MemberSet, Origin,
+    Promise, RegionMisses, RegionNo, Stamp,
 };
 
 pub(crate) fn member(what: &'static str, value: u8) -> Result<MemberId, FormatError> {
@@ -51,14 +53,21 @@ impl From<RawStamp> for Stamp {
 
 impl From<RegionMisses> for RawRegionMisses {
     fn from(r: RegionMisses) -> Self {
-        let missed = r.missed.map(|bits| bits.0.into());
+        // A loop, as `map` of an array this large is not inlined: a map page is 26 of these.
+        let mut missed = [U128::ZERO; MEMBERS_MAX];
+        for (raw, bits) in missed.iter_mut().zip(&r.missed) {
+            *raw = U128::new(bits.0);
+        }
         Self { region: r.region.0.into(), missed, suspect: r.suspect.0.into() }
     }
 }
 
 impl From<RawRegionMisses> for RegionMisses {
     fn from(r: RawRegionMisses) -> Self {
-        let missed = r.missed.map(|bits| ChunkBits(bits.get()));
+        let mut missed = [ChunkBits::NONE; MEMBERS_MAX];
+        for (bits, raw) in missed.iter_mut().zip(&r.missed) {
+            *bits = ChunkBits(raw.get());
+        }
         Self { region: RegionNo(r.region.get()), missed, suspect: ChunkBits(r.suspect.get()) }
     }
 }

@@ -258,7 +258,12 @@ pub fn encode_intent_page(commit: u64, number: u64, live: impl Iterator<Item = R
         let index = (region.0 - number * INTENTS_PER_PAGE) as usize;
         body[index / 8] |= 1 << (index % 8);
     }
-    seal(PageKind::Intent, number, commit, &body, PAGE)
+    encode_intent_bits(commit, number, &body)
+}
+
+/// An intent page from its body, [`INTENTS_PER_PAGE`] bits.
+pub fn encode_intent_bits(commit: u64, number: u64, bits: &[u8]) -> Vec<u8> {
+    seal(PageKind::Intent, number, commit, bits, PAGE)
 }
 
 /// Regions with an entry on an opened intent page.

@@ -79,9 +79,19 @@ impl Rig {
     /// If the engine refuses the shape or does not become active within a virtual second.
     #[must_use]
     pub fn new(shape: Shape) -> Self {
+        Self::with_stores(shape, StoreConfig::default())
+    }
+
+    /// The same, with these knobs of the stores.
+    ///
+    /// # Panics
+    /// As [`Rig::new`].
+    #[must_use]
+    pub fn with_stores(shape: Shape, config: StoreConfig) -> Self {
         let geometry = Geometry::for_pool(shape.device_bytes, 4096, 128 << 10).expect("a product geometry");
         let members = MemberSet::first(shape.members);
-        let stores = members.iter().map(|member| Some(clean_store(geometry, member, members))).collect();
+        let stores =
+            members.iter().map(|member| Some(clean_store(geometry, member, members, config))).collect();
         let mut rig = Self {
             client: Client::new(geometry, members, 7, ClientConfig::default()),
             stores,
@@ -328,9 +338,8 @@ impl Rig {
 
 /// A store as an earlier client left it: in the set of all members, nothing missed, nothing live. That spares the copy
 /// of the whole device with which a new pool begins.
-fn clean_store(geometry: Geometry, member: MemberId, members: MemberSet) -> Store {
+fn clean_store(geometry: Geometry, member: MemberId, members: MemberSet, config: StoreConfig) -> Store {
     const BOOT: u64 = 1;
-    let config = StoreConfig::default();
     let incarnation = |index: usize| Incarnation(100 + index as u64);
     let superblock = Superblock { pool: POOL, member, incarnation: incarnation(member.index()), geometry };
     let mut area = format(&superblock, &config, members);

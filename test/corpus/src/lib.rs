@@ -16,11 +16,12 @@
 //! * Every target has a binary in `test/fuzz` and a corpus that is not empty; every corpus has a target.
 //!
 //! ## Map of files
-//! `lib` the list and the short targets · `rmr` the formats of replication.
+//! `lib` the list and the short targets · `rmr` the formats of replication · `engine` its engines.
 //!
 //! ## Where the tests are
-//! At the end of this file.
+//! At the end of this file and of `engine`.
 
+mod engine;
 mod rmr;
 
 use tgt_env::cores::CpuMask;
@@ -32,9 +33,11 @@ type Target = fn(&[u8]);
 const TARGETS: &[(&str, Target)] = &[
     ("config", tgt_config::fuzz::config),
     ("cpu_mask", cpu_mask),
+    ("rmr_client_events", engine::client_events),
     ("rmr_journal", rmr::journal),
     ("rmr_message", rmr::message),
     ("rmr_page", rmr::page),
+    ("rmr_store_events", engine::store_events),
     ("rmr_superblock", rmr::superblock),
     ("rpc_params", rpc_registry::fuzz::params),
     ("rpc_request", rpc_server::fuzz::request),

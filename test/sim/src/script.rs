@@ -265,6 +265,17 @@ impl Script {
         });
     }
 
+    /// Where the client stands, if it runs.
+    pub fn phase(&self) -> Option<Phase> {
+        self.world.hosts[self.host].client.as_ref().map(|client| client.phase())
+    }
+
+    /// Most live intent entries of any store.
+    pub fn live_entries(&self) -> usize {
+        let stores = self.world.nodes.iter().filter_map(|node| node.store.as_ref());
+        stores.map(|store| store.live_entries()).max().unwrap_or(0)
+    }
+
     /// Waits until every member is in the set and nothing is missed anywhere.
     pub fn until_whole(&mut self) {
         self.until("the pool is whole", World::is_whole);

@@ -240,6 +240,7 @@ impl World {
             tick_ns: 10 * MS,
             intent_idle_ns: self.options.intent_idle_ns,
             intents_soft_max: self.options.intents_soft_max,
+            intent_wait_ns: 15 * MS,
             resync_depth: 2,
             resync_gap_ns: 0,
             peer_timeout_ns: self.options.peer_timeout_ns,

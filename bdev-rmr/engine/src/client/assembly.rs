@@ -9,6 +9,9 @@ use rmr_proto::{
 };
 use std::collections::BTreeMap;
 
+/// No store can make a client wait longer than this for another's lease, ns.
+const LEASE_MAX_NS: Now = 60_000_000_000;
+
 /// What has come in for this generation.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 pub(super) struct Assembly {
@@ -57,7 +60,7 @@ impl Client {
     }
 
     pub(super) fn next_generation(&self) -> u64 {
-        self.promise.generation + 1
+        self.promise.generation.saturating_add(1)
     }
 
     pub(super) fn ask_promise(&self, member: MemberId, out: &mut Vec<ClientAction>) {
@@ -81,21 +84,27 @@ impl Client {
         }
         if self.phase == Phase::Assembling {
             if lease_ns > 0 {
-                self.assembly.not_before = now + lease_ns;
+                // It asks again then; nobody can make it wait for ever.
+                self.assembly.not_before = now + lease_ns.min(LEASE_MAX_NS);
             } else if self.held {
                 self.set_phase(Phase::Fenced);
                 self.fail_all(out);
             } else {
                 // Two clients that start together must not chase each other for ever.
                 let pause = (self.nonce.rotate_left(stands.generation as u32)) % (4 * self.config.retry_ns);
-                self.assemble(now, stands.generation.max(self.promise.generation) + 1, now + pause, out);
+                self.assemble(
+                    now,
+                    stands.generation.max(self.promise.generation).saturating_add(1),
+                    now + pause,
+                    out,
+                );
             }
         } else if self.phase == Phase::Active && !self.set.has(from) && stands > self.promise {
             // An outsider promised more to somebody who never got the set: only a greater generation brings it back.
             self.join = None;
             let pause = self.back_off(now, from);
             if pause >= self.config.rejoin_max_ns / 2 {
-                self.assemble(now, stands.generation + 1, now, out);
+                self.assemble(now, stands.generation.saturating_add(1), now, out);
             }
         }
     }
@@ -107,7 +116,7 @@ impl Client {
         report: Report,
         out: &mut Vec<ClientAction>,
     ) {
-        if report.promise != self.promise {
+        if report.promise != self.promise || !self.is_sound(&report) {
             return;
         }
         if self.phase != Phase::Assembling
@@ -118,6 +127,18 @@ impl Client {
         }
         self.assembly.reports[from.index()] = Some(report);
         self.evaluate(now, out);
+    }
+
+    /// Can a store have said this? If not, it counts as not here.
+    fn is_sound(&self, report: &Report) -> bool {
+        let record = &report.record;
+        let fresh = record.adopted == Epoch::default();
+        let regions = self.geometry.regions();
+        (fresh || !record.set.is_empty())
+            && record.set.within(self.members)
+            && record.promise == self.promise
+            && record.adopted.promise < self.promise
+            && report.suspects.iter().all(|suspect| suspect.region.0 < regions)
     }
 
     fn report(&self, member: MemberId) -> Option<&Report> {

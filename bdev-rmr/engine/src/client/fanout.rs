@@ -87,6 +87,8 @@ impl Client {
         out: &mut Vec<ClientAction>,
     ) {
         let slot = reply.tag.slot;
+        let read = |op: &Op| op.request.op == IoOp::Read && reply.status == IoStatus::Done;
+        let wanted = self.requests.slots.get(slot as usize).and_then(Option::as_ref).is_some_and(read);
         let op = self.requests.slots.get_mut(slot as usize).and_then(Option::as_mut);
         let live = matches!(self.phase, Phase::Active | Phase::Changing);
         let mine = |op: &&mut Op| {
@@ -95,16 +97,25 @@ impl Client {
                 && op.pending.has(from)
                 && (op.epoch == reply.epoch || Mutant::AnySendingAnswers.on())
         };
-        let Some(op) = op.filter(mine) else {
-            if let Some(buf) = buf {
+        let op = op.filter(mine);
+        let buf = match buf {
+            Some(buf) if op.is_none() || !wanted => {
                 out.push(ClientAction::Release(buf));
+                None
             }
-            return;
+            buf => buf,
         };
+        let Some(op) = op else { return };
+        if wanted && buf.is_none() {
+            // Done, it says, and sends nothing.
+            self.lose(now, from, out);
+            return;
+        }
         let leg = &mut self.legs[from.index()];
         if reply.status == IoStatus::Done {
             leg.dirty_chunks = reply.dirty_chunks;
             leg.pressure = reply.pressure;
+            self.under_pressure |= reply.pressure;
             leg.stamp.counter = leg.stamp.counter.max(reply.counter);
         }
         let read = op.request.op == IoOp::Read;
@@ -219,11 +230,13 @@ impl Client {
         }
     }
 
-    /// A flush of our own when a leg has too many live entries.
+    /// A flush of our own when a leg has too many live entries: at once, but for the least pause.
     pub(super) fn flush_for_legs(&mut self, now: Now, out: &mut Vec<ClientAction>) {
-        let wanted = self.set.iter().any(|m| self.legs[m.index()].pressure);
-        let due =
-            wanted && self.flushed < self.horizon.answered() && now >= self.flushed_at + self.config.flush_ns;
+        self.under_pressure = self.set.iter().any(|m| self.legs[m.index()].pressure);
+        let due = self.under_pressure
+            && self.phase == Phase::Active
+            && self.flushed < self.horizon.answered()
+            && now >= self.flushed_at + self.config.flush_ns;
         if due && !self.own_flush && self.has_room() {
             self.own_flush = true;
             let range = BlockRange::default();

@@ -47,7 +47,7 @@ pub struct ClientConfig {
     pub rejoin_ns: Now,
     /// Longest pause, ns.
     pub rejoin_max_ns: Now,
-    /// At most this long between a write and a flush of our own while a leg asks for one, ns.
+    /// Least pause between two flushes of our own while a leg asks for them, ns.
     pub flush_ns: Now,
 }
 
@@ -63,7 +63,7 @@ impl Default for ClientConfig {
             beat_ns: 250 * MS,
             rejoin_ns: 100 * MS,
             rejoin_max_ns: 10_000 * MS,
-            flush_ns: 500 * MS,
+            flush_ns: 2 * MS,
         }
     }
 }
@@ -165,6 +165,8 @@ pub struct Client {
     horizon: Horizon,
     flushed: Seq,
     own_flush: bool,
+    /// A leg may want a flush.
+    under_pressure: bool,
     flushed_at: Now,
     /// When a generation was last started to settle suspect chunks.
     unstuck_at: Now,
@@ -202,6 +204,7 @@ impl Client {
             horizon: Horizon::new(config.requests_max * 2),
             flushed: Seq(0),
             own_flush: false,
+            under_pressure: false,
             flushed_at: 0,
             unstuck_at: 0,
             turn: 0,
@@ -222,6 +225,9 @@ impl Client {
                 self.lose(now, member, out);
             }
             ClientEvent::Tick => self.on_tick(now, out),
+        }
+        if self.under_pressure {
+            self.flush_for_legs(now, out);
         }
         self.run_ready(now, out);
     }
@@ -249,6 +255,8 @@ impl Client {
                     return;
                 }
                 (leg.dirty_chunks, leg.pressure) = (dirty_chunks, pressure);
+                self.under_pressure |= pressure;
+                let leg = &mut self.legs[from.index()];
                 leg.stamp.counter = leg.stamp.counter.max(counter);
                 leg.rejoin_pause -= leg.rejoin_pause / 8;
                 if !serving {
@@ -287,7 +295,6 @@ impl Client {
                 if self.phase == Phase::Active {
                     self.beat(now, out);
                     self.step_join(now, out);
-                    self.flush_for_legs(now, out);
                 }
             }
         }
@@ -307,7 +314,7 @@ impl Client {
         let (epoch, answered, flushed) = (self.epoch, self.horizon.answered(), self.flushed);
         for member in self.set.iter() {
             let leg = &mut self.legs[member.index()];
-            if now >= leg.beat_at + self.config.beat_ns {
+            if now >= leg.beat_at + self.config.beat_ns || leg.beat_at == 0 {
                 leg.beat_at = now;
                 out.push(ClientAction::Send(member, Msg::Beat { epoch, answered, flushed, counters }));
             }

@@ -160,6 +160,8 @@ impl Client {
         if let Some(op) = &self.requests.slots[slot as usize] {
             if op.own {
                 self.own_flush = false;
+                // The legs that wait for it hear of it with the next tick, should no request go out before.
+                self.legs.iter_mut().filter(|leg| leg.pressure).for_each(|leg| leg.beat_at = 0);
             } else {
                 out.push(ClientAction::Complete { user: op.request.user, result, buf });
             }

@@ -9,6 +9,10 @@ use rmr_proto::{
 };
 use std::collections::BTreeMap;
 
+/// Most reads for peers, and most peers' news to be acknowledged, at a time; whoever is turned away asks again.
+const SOURCES_MAX: usize = 256;
+const ACKS_MAX: usize = 4096;
+
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 enum Step {
     /// Until every write executed here on the chunk was answered by all legs.
@@ -142,6 +146,9 @@ impl Store {
         {
             return Some(chunk);
         }
+        if self.dirty_chunks() == 0 {
+            return None; // Spares the walk over what others have missed.
+        }
         let geometry = *self.geometry();
         let me = self.member();
         let from = self.copies.cursor;
@@ -208,7 +215,8 @@ impl Store {
         chunk: ChunkNo,
         out: &mut Vec<StoreAction>,
     ) {
-        let bad = chunk.0 >= self.geometry().chunks();
+        let busy = self.copies.sources.iter().flatten().count() >= SOURCES_MAX;
+        let bad = busy || chunk.0 >= self.geometry().chunks();
         let dirty = !bad && self.is_dirty(chunk) && !Mutant::DirtySource.on();
         if bad || dirty || self.accepts(epoch).is_err() {
             out.push(StoreAction::Send(Party::Member(to), refused(epoch, copy)));
@@ -436,6 +444,9 @@ impl Store {
     ) {
         let current = self.accepts(epoch).is_ok() && self.meta.ram.record.set.has(peer);
         if !current && !Mutant::ClearFromAnyEpoch.on() {
+            return;
+        }
+        if region.0 >= self.geometry().regions() || self.copies.acks.len() >= ACKS_MAX {
             return;
         }
         if !self.meta.ram.missed(region, peer).and(chunks).is_empty() {

@@ -211,7 +211,8 @@ impl Store {
             misses.suspect = self.meta.ram.unclean(*region, me).minus(misses.missed[me.index()]);
             misses
         };
-        let misses = regions.iter().map(own).collect();
+        let here = |region: &&RegionNo| region.0 < self.geometry().regions();
+        let misses = regions.iter().filter(here).map(own).collect();
         out.push(StoreAction::Send(from, Msg::QueryReply { promise, misses }));
     }
 
@@ -246,7 +247,7 @@ impl Store {
         let record = &self.meta.ram.record;
         let me = self.member();
         let ours = record.promise == proposal.epoch.promise && self.promised_here;
-        if !ours || proposal.epoch <= record.adopted || !proposal.set.has(me) {
+        if !is_sound(proposal) || !ours || proposal.epoch <= record.adopted || !proposal.set.has(me) {
             return false;
         }
         match proposal.origin {
@@ -313,7 +314,8 @@ impl Store {
 
     fn apply_verdicts(&mut self, verdicts: &[RegionMisses]) {
         let me = self.member();
-        for verdict in verdicts {
+        let regions = self.geometry().regions();
+        for verdict in verdicts.iter().filter(|verdict| verdict.region.0 < regions) {
             let all = self.geometry().all_of(verdict.region);
             for member in self.meta.ram.record.members.iter() {
                 self.meta.add_missed(verdict.region, member, verdict.missed[member.index()].and(all));
@@ -328,14 +330,15 @@ impl Store {
     }
 
     /// Marks everything as missed by a joiner whose disk is not the one that was known.
-    fn mark_if_other_disk(&mut self, member: rmr_proto::MemberId, stamp: rmr_proto::Stamp) {
+    pub(super) fn mark_if_other_disk(&mut self, member: rmr_proto::MemberId, stamp: rmr_proto::Stamp) {
         if !self.is_other_disk(member, stamp) {
             return;
         }
         for region in (0..self.geometry().regions()).map(RegionNo) {
             let all = self.geometry().all_of(region);
-            self.meta.add_missed(region, member, all);
-            self.changed(region);
+            if self.meta.add_missed(region, member, all) {
+                self.changed(region);
+            }
         }
     }
 
@@ -354,4 +357,13 @@ impl Store {
         }
         self.drop_entries();
     }
+}
+
+/// Do the parts of a proposal fit each other?
+fn is_sound(proposal: &Proposal) -> bool {
+    let named = match proposal.origin {
+        Origin::Create { reference: member } | Origin::Join { member } => proposal.set.has(member),
+        _ => true,
+    };
+    named && proposal.set.within(proposal.members) && proposal.base < proposal.epoch
 }

@@ -5,6 +5,12 @@ use super::meta::CommitNo;
 use crate::Now;
 use crate::mutant::Mutant;
 use rmr_proto::{BlockRange, ChunkBits, MemberSet, RegionNo, Seq};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// This many times the soft bound on live entries, and writes that need another wait a little.
+const FAR_OVER: usize = 4;
+/// Entries looked at for clearing each time another is made: more than one, so that their number goes down.
+const PER_NEW_ENTRY: usize = 8;
 
 /// A live entry. While it lives the region is suspect at a start, and missed by every member outside the set.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -23,6 +29,8 @@ pub(super) struct Entry {
     /// Durable with this commit.
     commit: CommitNo,
     used_at: Now,
+    /// Its key in [`Uses`]: not later than `used_at`.
+    queued_at: Now,
 }
 
 impl Entry {
@@ -31,14 +39,36 @@ impl Entry {
         Self { written: all, ..Self::new(0, 0) }
     }
 
-    fn new(commit: CommitNo, used_at: Now) -> Self {
+    fn new(commit: CommitNo, now: Now) -> Self {
         let none = ChunkBits::NONE;
-        Self { written: none, since: none, copied: none, last: Seq(0), users: 0, commit, used_at }
+        let (used_at, queued_at) = (now, now);
+        Self { written: none, since: none, copied: none, last: Seq(0), users: 0, commit, used_at, queued_at }
     }
 
     /// Chunks that may differ here from what others hold.
     pub(super) fn touched(&self) -> ChunkBits {
         self.written.or(self.copied)
+    }
+}
+
+/// Entries in the order of their last use, brought up to date when looked at and not when used: a write to a live
+/// region does not touch it.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
+pub(super) struct Uses {
+    order: BTreeSet<(Now, RegionNo)>,
+    /// There were too many; the least recently used go until there are half as many as may be.
+    shrinking: bool,
+    /// The least recently used cannot go before a flush.
+    blocked: bool,
+}
+
+impl Uses {
+    pub(super) fn len(&self) -> usize {
+        self.order.len()
+    }
+
+    pub(super) fn of(entries: &BTreeMap<RegionNo, Entry>) -> Self {
+        Self { order: entries.iter().map(|(r, e)| (e.queued_at, *r)).collect(), ..Self::default() }
     }
 }
 
@@ -49,8 +79,9 @@ impl Store {
         for region in self.regions_of(range) {
             if !self.entries.contains_key(&region) {
                 self.meta.set_intent(region, true);
-                let commit = self.meta.want();
-                self.entries.insert(region, Entry::new(commit, now));
+                self.entries.insert(region, Entry::new(self.meta.want(), now));
+                self.uses.order.insert((now, region));
+                self.clear_entries(now, PER_NEW_ENTRY);
             }
             if let Some(entry) = self.entries.get_mut(&region) {
                 entry.users += 1;
@@ -138,31 +169,78 @@ impl Store {
         }
     }
 
-    /// Clears entries that are idle and flushed everywhere; what they say of outsiders becomes marks in the same commit.
-    pub(super) fn clear_idle_entries(&mut self, now: Now) {
+    /// Live entries beyond the bound, and writes wait for a flush of the client: it is asked for one in time, at three
+    /// quarters of the bound.
+    pub(super) fn pressure(&self) -> bool {
+        self.uses.blocked
+    }
+
+    /// So many live entries that a write which needs another should wait a little.
+    pub(super) fn is_far_over(&self) -> bool {
+        self.entries.len() >= FAR_OVER * self.config.intents_soft_max.max(1)
+    }
+
+    /// Has every region of `range` an entry?
+    pub(super) fn has_entries(&self, range: BlockRange) -> bool {
+        self.regions_of(range).all(|region| self.entries.contains_key(&region))
+    }
+
+    /// The client has flushed more: what could not go may go now.
+    pub(super) fn flushed_further(&mut self) {
+        self.uses.blocked = false;
+    }
+
+    /// Clears entries that are not in use and flushed everywhere, in the order of their last use: those idle for long,
+    /// and, if there are too many, others until half the bound is left. Looks at no more than `most`. What they say of
+    /// outsiders becomes marks in the same commit.
+    pub(super) fn clear_entries(&mut self, now: Now, most: usize) {
         if self.service != super::Service::Serving || self.fence.is_some() {
             return;
         }
+        let soft = self.config.intents_soft_max;
+        self.uses.shrinking |= self.entries.len() > soft - soft / 4;
+        self.uses.blocked = false;
         let horizon = if Mutant::ClearUnflushed.on() { self.answered } else { self.flushed };
-        let many = self.pressure();
-        let idle = |e: &Entry| {
-            let old = many || now >= e.used_at + self.config.intent_idle_ns;
-            e.users == 0 && e.last <= horizon && old && self.meta.done(e.commit)
-        };
-        let regions: Vec<_> =
-            self.entries.iter().filter(|(_, e)| idle(e)).map(|(r, _)| *r).take(64).collect();
-        let outsiders = self.meta.ram.record.members.minus(self.meta.ram.record.set);
-        for region in regions {
-            if !Mutant::ClearWithoutMarks.on() {
-                self.mark_region(region, outsiders, self.outsiders_missed(region));
+        let mut at = (0, RegionNo(0));
+        for _ in 0..most {
+            self.uses.shrinking &= self.entries.len() > soft / 2;
+            let Some(key) = self.uses.order.range(at..).next().copied() else { return };
+            let Some(entry) = self.entries.get_mut(&key.1) else { return };
+            if entry.used_at > key.0 {
+                entry.queued_at = entry.used_at;
+                self.uses.order.remove(&key);
+                self.uses.order.insert((entry.used_at, key.1));
+                continue;
             }
-            self.entries.remove(&region);
-            self.meta.set_intent(region, false);
+            if !self.uses.shrinking && now < key.0 + self.config.intent_idle_ns {
+                return;
+            }
+            if entry.last > horizon {
+                // Those used later were written later: they cannot go either.
+                self.uses.blocked = self.uses.shrinking;
+                return;
+            }
+            if entry.users == 0 && self.meta.done(entry.commit) {
+                self.clear_entry(key);
+            }
+            at = (key.0, RegionNo(key.1.0 + 1));
         }
+    }
+
+    fn clear_entry(&mut self, key: (Now, RegionNo)) {
+        let region = key.1;
+        let outsiders = self.meta.ram.record.members.minus(self.meta.ram.record.set);
+        if !Mutant::ClearWithoutMarks.on() {
+            self.mark_region(region, outsiders, self.outsiders_missed(region));
+        }
+        self.uses.order.remove(&key);
+        self.entries.remove(&region);
+        self.meta.set_intent(region, false);
     }
 
     /// Removes all entries: their meaning has been written elsewhere in the same commit.
     pub(super) fn drop_entries(&mut self) {
+        self.uses = Uses::default();
         for region in std::mem::take(&mut self.entries).into_keys() {
             self.meta.set_intent(region, false);
         }

@@ -9,6 +9,8 @@ use rmr_proto::{BufId, ChunkNo, Continuity, IoOp, IoReply, IoRequest, IoStatus, 
 /// Most chunks that one request may touch: one bit each in the answer.
 const CHUNKS_PER_REQUEST: u64 = 64;
 const WINDOW: u64 = 4096;
+/// Most requests under way; a client has far fewer.
+const REQUESTS_MAX: usize = 16_384;
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 enum Stage {
@@ -16,6 +18,8 @@ enum Stage {
     Copy(ChunkNo),
     /// Waits for a commit.
     Intent(CommitNo),
+    /// Waits, until then at most, for entries to be cleared: there are far too many.
+    Room(Now),
     /// The disk has it.
     Disk,
 }
@@ -27,6 +31,8 @@ struct Request {
     buf: Option<BufId>,
     stage: Stage,
     entered: bool,
+    /// Has waited for room as long as it may.
+    waited: bool,
 }
 
 /// Requests under way, and which numbers of this epoch have been seen.
@@ -55,6 +61,10 @@ impl Requests {
         Some(request)
     }
 
+    fn used(&self) -> usize {
+        self.slots.len() - self.free.len()
+    }
+
     fn get(&self, slot: u32) -> Option<&Request> {
         self.slots.get(slot as usize)?.as_ref()
     }
@@ -71,7 +81,7 @@ impl Requests {
         if self.seen.is_empty() {
             self.new_epoch();
         }
-        if number + WINDOW <= self.highest {
+        if number.saturating_add(WINDOW) <= self.highest {
             return false;
         }
         let jump = number.saturating_sub(self.highest).min(WINDOW);
@@ -107,7 +117,7 @@ impl Store {
         }
         self.lease_until = now + self.config.lease_ns;
         self.take_horizons(io.answered, io.flushed);
-        let request = Request { from, io, buf, stage: Stage::Disk, entered: false };
+        let request = Request { from, io, buf, stage: Stage::Disk, entered: false, waited: false };
         match io.op {
             IoOp::Read => self.start_read(request, out),
             IoOp::Flush => {
@@ -123,6 +133,9 @@ impl Store {
 
     fn admit(&self, io: &IoRequest) -> Result<(), IoStatus> {
         self.accepts(io.epoch)?;
+        if self.requests.used() >= REQUESTS_MAX {
+            return Err(IoStatus::NotServing);
+        }
         if io.op == IoOp::Flush {
             return Ok(());
         }
@@ -164,7 +177,7 @@ impl Store {
     /// Goes on with a write: copy lock, then intent, then disk. Called again after each wait.
     pub(super) fn start_write(&mut self, now: Now, slot: u32, out: &mut Vec<StoreAction>) {
         let Some(request) = self.requests.get(slot) else { return };
-        let (io, entered) = (request.io, request.entered);
+        let (io, entered, waited) = (request.io, request.entered, request.waited);
         let (first, last) = self.geometry().chunks_of(io.range);
         let locked = (first.0..=last.0).map(ChunkNo).find(|chunk| self.copies.locks(*chunk));
         if let Some(chunk) = locked
@@ -179,6 +192,10 @@ impl Store {
             return;
         }
         let untracked = Mutant::ZeroesUntracked.on() && matches!(io.op, IoOp::Zero { .. });
+        if !entered && !waited && self.is_far_over() && !self.has_entries(io.range) {
+            self.wait(slot, Stage::Room(now + self.config.intent_wait_ns));
+            return;
+        }
         if !entered && !untracked {
             let commit = self.enter(now, io.range);
             if let Some(Some(request)) = self.requests.slots.get_mut(slot as usize) {
@@ -231,7 +248,7 @@ impl Store {
     }
 
     /// A commit is durable: writes that waited for it go on.
-    pub(super) fn wake_intents(&mut self, out: &mut Vec<StoreAction>) {
+    pub(super) fn wake_intents(&mut self, now: Now, out: &mut Vec<StoreAction>) {
         let meta = &self.meta;
         let requests = &mut self.requests;
         let ready = |slot: &u32| match requests.slots[*slot as usize].as_ref().map(|r| r.stage) {
@@ -241,7 +258,28 @@ impl Store {
         let (go, stay): (Vec<u32>, Vec<u32>) = requests.waiting.iter().partition(|slot| ready(slot));
         requests.waiting = stay;
         for slot in go {
-            self.start_write(0, slot, out);
+            self.start_write(now, slot, out);
+        }
+    }
+
+    /// Entries have been cleared, or patience is at an end: writes that waited for room go on.
+    pub(super) fn wake_roomless(&mut self, now: Now, out: &mut Vec<StoreAction>) {
+        let full = self.is_far_over();
+        let mut waiting = std::mem::take(&mut self.requests.waiting);
+        let mut go = Vec::new();
+        waiting.retain(|slot| {
+            let Some(Some(request)) = self.requests.slots.get_mut(*slot as usize) else { return true };
+            let Stage::Room(until) = request.stage else { return true };
+            request.waited |= now >= until;
+            let stays = full && !request.waited;
+            if !stays {
+                go.push(*slot);
+            }
+            stays
+        });
+        self.requests.waiting = waiting;
+        for slot in go {
+            self.start_write(now, slot, out);
         }
     }
 

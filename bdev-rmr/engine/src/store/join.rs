@@ -34,6 +34,8 @@ pub(super) struct Joining {
     last: bool,
     client: Party,
     stage: Stage,
+    /// A donor said that this disk has missed everything, and it is marked so.
+    everything: bool,
     donors: [Donor; MEMBERS_MAX],
 }
 
@@ -48,7 +50,7 @@ impl Store {
     ) {
         let record = &self.meta.ram.record;
         let ours = record.promise == epoch.promise && self.promised_here && record.adopted < epoch;
-        if !ours || self.fence.is_some() || set.has(self.member()) {
+        if !ours || self.fence.is_some() || set.has(self.member()) || set.is_empty() {
             return;
         }
         if self.service == Service::Serving {
@@ -80,7 +82,13 @@ impl Store {
     fn start_joining(&mut self, client: Party, epoch: Epoch, set: MemberSet, attempt: u64) {
         // What an outsider says of others is void: it learns anew.
         let me = self.member();
-        let regions: Vec<RegionNo> = self.meta.ram.misses.keys().copied().collect();
+        let others = |m: &RegionMisses| {
+            let said = |member: &MemberId| !m.missed[member.index()].is_empty();
+            MemberSet(u8::MAX).without(me).iter().any(|member| said(&member))
+        };
+        let all = self.meta.ram.misses.iter();
+        let regions: Vec<RegionNo> =
+            all.filter(|(_, m)| others(m) || Mutant::JoinerForgetsOwn.on()).map(|(r, _)| *r).collect();
         for region in regions {
             let misses = self.meta.misses_mut(region);
             let own = misses.missed[me.index()];
@@ -91,8 +99,16 @@ impl Store {
             }
         }
         let donors = [Donor::default(); MEMBERS_MAX];
-        self.joining =
-            Some(Joining { epoch, set, attempt, last: false, client, stage: Stage::Pulling, donors });
+        self.joining = Some(Joining {
+            epoch,
+            set,
+            attempt,
+            last: false,
+            client,
+            stage: Stage::Pulling,
+            everything: false,
+            donors,
+        });
     }
 
     /// Asks donors that owe a slice, again if they are late; commits when all have given theirs.
@@ -170,6 +186,10 @@ impl Store {
         if self.accepts(epoch).is_err() || self.meta.ram.record.set.has(joiner) {
             return;
         }
+        // Marked now and not only when it is let in: IO goes on meanwhile, and these marks are many.
+        if since == 0 && cursor == RegionNo(0) {
+            self.mark_if_other_disk(joiner, stamp);
+        }
         if attempt & 1 == 1 {
             // The last word before the joiner is let in: what is called clean after it would not reach the joiner.
             let Some(clears) = self.copies.clears() else { return };
@@ -178,11 +198,7 @@ impl Store {
                 self.last_word = Some((joiner, attempt, clears));
             }
         }
-        let known = self.meta.ram.misses.keys().chain(self.entries.keys()).chain(self.changes.keys());
-        let mut regions: Vec<RegionNo> = known.copied().filter(|r| *r >= cursor).collect();
-        regions.sort_unstable();
-        regions.dedup();
-        regions.retain(|r| since == 0 || self.changes.get(r).is_some_and(|at| *at > since));
+        let mut regions = self.regions_to_tell(since, cursor);
         let next = regions.get(self.config.slice_regions).copied();
         regions.truncate(self.config.slice_regions);
         let slice = MapSlice {
@@ -195,6 +211,29 @@ impl Store {
             regions: regions.into_iter().map(|region| self.told_to(joiner, region)).collect(),
         };
         out.push(StoreAction::Send(from, Msg::MapSlice(Box::new(slice))));
+    }
+
+    /// Regions from `cursor` on that a joiner has to know of, one more than fits in a slice: so all slices together walk
+    /// the maps once. With `since`, only those that changed after it.
+    fn regions_to_tell(&self, since: u64, cursor: RegionNo) -> Vec<RegionNo> {
+        let most = self.config.slice_regions + 1;
+        let changed = self.changes.range(cursor..);
+        if since != 0 {
+            return changed.filter(|(_, at)| **at > since).map(|(region, _)| *region).take(most).collect();
+        }
+        let mut maps = self.meta.ram.misses.range(cursor..).map(|(region, _)| *region).peekable();
+        let mut entries = self.entries.range(cursor..).map(|(region, _)| *region).peekable();
+        let mut changed = changed.map(|(region, _)| *region).peekable();
+        let mut found = Vec::new();
+        while found.len() < most {
+            let heads = [maps.peek(), entries.peek(), changed.peek()];
+            let Some(first) = heads.into_iter().flatten().min().copied() else { break };
+            maps.next_if_eq(&first);
+            entries.next_if_eq(&first);
+            changed.next_if_eq(&first);
+            found.push(first);
+        }
+        found
     }
 
     /// What this member of the set says of `region`: its own state, and what outsiders missed.
@@ -240,10 +279,11 @@ impl Store {
             None => state.done = true,
         }
         let set = joining.set;
+        let everything = slice.all_missed && !std::mem::replace(&mut joining.everything, slice.all_missed);
         for misses in &slice.regions {
             self.learn(donor, set, misses);
         }
-        if slice.all_missed {
+        if everything {
             let me = self.member();
             for region in (0..self.geometry().regions()).map(RegionNo) {
                 let all = self.geometry().all_of(region);

@@ -60,13 +60,18 @@ enum Step {
         bytes: Vec<u8>,
         items: Vec<Item>,
     },
-    /// Home pages of copy `copy` are being written, `left` still to go.
+    /// Home pages of copy `copy` are being written: the disk has `writing`, `left` still to go. They do not overlap, so
+    /// their order does not matter, as long as no page of copy 1 is written before all of copy 0 are.
     Home {
         copy: usize,
         pages: BTreeSet<(PageKind, u64)>,
         left: Vec<(PageKind, u64)>,
+        writing: usize,
     },
 }
+
+/// Most home pages that the disk is given at a time.
+const HOME_DEPTH: usize = 32;
 
 /// Metadata and its commit machine.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -79,8 +84,15 @@ pub(super) struct Meta {
     /// Counts commits while in the set: see `EpochRecord::counter`.
     pub(super) counts: bool,
     dirty_record: bool,
-    dirty_intents: BTreeSet<RegionNo>,
+    /// Only what is known of peers' disks changed: see [`Meta::note_peers`].
+    dirty_peers: bool,
+    /// Entries that became live, and those that went: the first say more and may go before the record.
+    dirty_added: BTreeSet<RegionNo>,
+    dirty_removed: BTreeSet<RegionNo>,
     dirty_misses: BTreeSet<RegionNo>,
+    /// The durable entries as the bodies of their home pages, one after the other: a page costs the same whatever is
+    /// live.
+    intent_bits: Vec<u8>,
     /// A record that was replayed at the opening, until it is said again.
     replayed: Vec<Item>,
     /// The commit under way says a replayed record again: nothing that is wanted becomes durable with it.
@@ -90,21 +102,29 @@ pub(super) struct Meta {
     done: CommitNo,
     failed: bool,
     me: MemberId,
-    /// Chunks not clean on this store, and whether that has to be counted again.
+    /// Chunks not clean on this store, as of the last [`Meta::pump`]; the same but for regions changed since; those
+    /// regions.
     dirty_chunks: u64,
-    recount: bool,
+    steady_chunks: u64,
+    recount: BTreeSet<RegionNo>,
 }
 
 impl Meta {
     pub(super) fn new(geometry: Geometry, me: MemberId, config: &StoreConfig, read: Read) -> Self {
         let Read { view, commit: last_commit, replayed } = read;
+        let layout = Layout::new(&geometry, config.journal_bytes);
+        let own = |m: &RegionMisses| u64::from(m.missed[me.index()].or(m.suspect).len());
+        let dirty_chunks = view.misses.values().map(own).sum();
         let mut meta = Self {
-            layout: Layout::new(&geometry, config.journal_bytes),
+            layout,
+            intent_bits: intent_bits(&layout, &view.intents),
             ram: view.clone(),
             durable: view,
             counts: false,
             dirty_record: false,
-            dirty_intents: BTreeSet::new(),
+            dirty_peers: false,
+            dirty_added: BTreeSet::new(),
+            dirty_removed: BTreeSet::new(),
             dirty_misses: BTreeSet::new(),
             replayed: Vec::new(),
             repeating: false,
@@ -113,8 +133,9 @@ impl Meta {
             done: last_commit,
             failed: false,
             me,
-            dirty_chunks: 0,
-            recount: true,
+            dirty_chunks,
+            steady_chunks: dirty_chunks,
+            recount: BTreeSet::new(),
         };
         if !Mutant::ForgetReplay.on() {
             meta.keep(replayed);
@@ -128,8 +149,11 @@ impl Meta {
         for item in &replayed {
             match item {
                 Item::Epoch(_) => self.dirty_record = true,
-                Item::Intent { region, .. } => {
-                    self.dirty_intents.insert(*region);
+                Item::Intent { region, live: true } => {
+                    self.dirty_added.insert(*region);
+                }
+                Item::Intent { region, live: false } => {
+                    self.dirty_removed.insert(*region);
                 }
                 Item::Misses(misses) => {
                     self.dirty_misses.insert(misses.region);
@@ -148,18 +172,35 @@ impl Meta {
         self.dirty_record = true;
     }
 
+    /// What is known of peers' disks changed. A commit that says only that is not counted: it would be news for the
+    /// peers in its turn, and two stores with nothing to do would write for ever.
+    pub(super) fn note_peers(&mut self) {
+        self.dirty_peers |= !Mutant::PeersWithTheRest.on();
+    }
+
     pub(super) fn set_intent(&mut self, region: RegionNo, live: bool) {
         let changed = if live { self.ram.intents.insert(region) } else { self.ram.intents.remove(&region) };
-        if changed {
-            self.dirty_intents.insert(region);
+        if !changed {
+            return;
         }
+        let (to, from) = match live {
+            true => (&mut self.dirty_added, &mut self.dirty_removed),
+            false => (&mut self.dirty_removed, &mut self.dirty_added),
+        };
+        from.remove(&region);
+        to.insert(region);
     }
 
     /// The misses of `region`, to be changed.
     pub(super) fn misses_mut(&mut self, region: RegionNo) -> &mut RegionMisses {
-        self.recount = true;
         self.dirty_misses.insert(region);
-        self.ram.misses.entry(region).or_insert(RegionMisses { region, ..RegionMisses::default() })
+        let me = self.me.index();
+        let misses =
+            self.ram.misses.entry(region).or_insert(RegionMisses { region, ..RegionMisses::default() });
+        if self.recount.insert(region) {
+            self.steady_chunks -= u64::from(misses.missed[me].or(misses.suspect).len());
+        }
+        misses
     }
 
     /// Adds chunks missed by `member`; true if that changed anything.
@@ -173,7 +214,15 @@ impl Meta {
     }
 
     fn has_changes(&self) -> bool {
-        self.dirty_record || !self.dirty_intents.is_empty() || !self.dirty_misses.is_empty()
+        self.dirty_peers || self.has_own_changes()
+    }
+
+    /// Does it say anything but what is known of peers?
+    fn has_own_changes(&self) -> bool {
+        self.dirty_record
+            || !self.dirty_added.is_empty()
+            || !self.dirty_removed.is_empty()
+            || !self.dirty_misses.is_empty()
     }
 
     /// The commit that makes everything wanted so far durable.
@@ -188,10 +237,10 @@ impl Meta {
 
     /// Starts the next commit if there is something to commit and none is under way.
     pub(super) fn pump(&mut self, out: &mut Vec<StoreAction>) {
-        if std::mem::take(&mut self.recount) {
-            let own = |m: &RegionMisses| u64::from(m.missed[self.me.index()].or(m.suspect).len());
-            self.dirty_chunks = self.ram.misses.values().map(own).sum();
+        while let Some(region) = self.recount.pop_first() {
+            self.steady_chunks += u64::from(self.ram.unclean(region, self.me).len());
         }
+        self.dirty_chunks = self.steady_chunks;
         if self.step != Step::Idle || self.failed || !self.has_changes() {
             return;
         }
@@ -210,7 +259,7 @@ impl Meta {
             return std::mem::take(&mut self.replayed);
         }
         let room = self.layout.journal_bytes() as usize - 1024;
-        if self.counts {
+        if self.counts && self.has_own_changes() {
             self.ram.record.counter += 1;
         }
         let mut items = Vec::new();
@@ -230,13 +279,14 @@ impl Meta {
             items.push(Item::Misses(misses));
         }
         let fit = (room - size) / Item::INTENT_BYTES;
-        if self.dirty_intents.len() > fit && !items.is_empty() {
+        let entries = self.dirty_added.len() + self.dirty_removed.len();
+        if entries > fit && !items.is_empty() {
             return items;
         }
         if !self.take_intents(fit, &mut items) {
             return items;
         }
-        self.dirty_record = false;
+        (self.dirty_record, self.dirty_peers) = (false, false);
         items.push(Item::Epoch(self.ram.record));
         items
     }
@@ -244,13 +294,13 @@ impl Meta {
     /// Takes at most `most` entries, those that became live first: they say more and may go before the record, while
     /// those that are removed say less and go with it or later. True if the record may go with them.
     fn take_intents(&mut self, most: usize, items: &mut Vec<Item>) -> bool {
-        let live = |region: &RegionNo| self.ram.intents.contains(region);
-        let (added, removed): (Vec<_>, Vec<_>) = self.dirty_intents.iter().copied().partition(live);
-        let complete = added.len() <= most;
-        let live = std::iter::repeat_n(true, added.len()).chain(std::iter::repeat(false));
-        for (region, live) in added.into_iter().chain(removed).zip(live).take(most) {
-            self.dirty_intents.remove(&region);
-            items.push(Item::Intent { region, live });
+        let complete = self.dirty_added.len() <= most;
+        for _ in 0..most {
+            let added = self.dirty_added.pop_first().map(|region| Item::Intent { region, live: true });
+            let removed =
+                || self.dirty_removed.pop_first().map(|region| Item::Intent { region, live: false });
+            let Some(item) = added.or_else(removed) else { break };
+            items.push(item);
         }
         complete
     }
@@ -274,8 +324,8 @@ impl Meta {
                 self.start_home(0, items.iter().map(page_of).collect(), out);
                 true
             }
-            Step::Home { copy, pages, left } => {
-                self.go_on_home(copy, pages, left, out);
+            Step::Home { copy, pages, left, writing } => {
+                self.go_on_home(copy, pages, left, writing - 1, out);
                 false
             }
         }
@@ -284,6 +334,9 @@ impl Meta {
     fn commit(&mut self, items: &[Item]) {
         for item in items {
             self.durable.apply(item);
+            if let Item::Intent { region, live } = item {
+                set_bit(&mut self.intent_bits, *region, *live);
+            }
         }
         if !self.repeating && items.iter().any(|item| matches!(item, Item::Epoch(_))) {
             self.done = self.started;
@@ -295,7 +348,7 @@ impl Meta {
 
     fn start_home(&mut self, copy: usize, pages: BTreeSet<(PageKind, u64)>, out: &mut Vec<StoreAction>) {
         let left = pages.iter().copied().collect();
-        self.go_on_home(copy, pages, left, out);
+        self.go_on_home(copy, pages, left, 0, out);
     }
 
     fn go_on_home(
@@ -303,30 +356,54 @@ impl Meta {
         copy: usize,
         pages: BTreeSet<(PageKind, u64)>,
         mut left: Vec<(PageKind, u64)>,
+        mut writing: usize,
         out: &mut Vec<StoreAction>,
     ) {
-        match left.pop() {
-            Some((kind, number)) => {
-                let offset = self.layout.page(kind, number, copy);
-                out.push(StoreAction::MetaWrite { offset, bytes: self.page(kind, number) });
-                self.step = Step::Home { copy, pages, left };
-            }
-            None if copy == 0 => self.start_home(1, pages, out),
-            None => {
-                self.step = Step::Idle;
-                self.pump(out);
-            }
+        while writing < HOME_DEPTH {
+            let Some((kind, number)) = left.pop() else { break };
+            let offset = self.layout.page(kind, number, copy);
+            out.push(StoreAction::MetaWrite { offset, bytes: self.page(kind, number) });
+            writing += 1;
+        }
+        if writing > 0 {
+            self.step = Step::Home { copy, pages, left, writing };
+        } else if copy == 0 {
+            self.start_home(1, pages, out);
+        } else {
+            self.step = Step::Idle;
+            self.pump(out);
         }
     }
 
     fn page(&self, kind: PageKind, number: u64) -> Vec<u8> {
-        encode_page(&self.durable, kind, number, self.started)
+        match kind {
+            PageKind::Intent => {
+                let body = INTENTS_PER_PAGE as usize / 8;
+                let bits = &self.intent_bits[number as usize * body..][..body];
+                disk::encode_intent_bits(self.started, number, bits)
+            }
+            PageKind::Epoch | PageKind::Map | PageKind::Journal => {
+                encode_page(&self.durable, kind, number, self.started)
+            }
+        }
     }
 
     /// Chunks not clean on this store, as of the end of the last event.
     pub(super) fn dirty_chunks(&self) -> u64 {
         self.dirty_chunks
     }
+}
+
+/// The bodies of all intent pages, one after the other.
+fn intent_bits(layout: &Layout, live: &BTreeSet<RegionNo>) -> Vec<u8> {
+    let mut bits = vec![0; (layout.pages(PageKind::Intent) * INTENTS_PER_PAGE / 8) as usize];
+    live.iter().for_each(|region| set_bit(&mut bits, *region, true));
+    bits
+}
+
+fn set_bit(bits: &mut [u8], region: RegionNo, live: bool) {
+    let (byte, bit) = ((region.0 / 8) as usize, 1u8 << (region.0 % 8));
+    bits[byte] = if live { bits[byte] | bit } else { bits[byte] & !bit };
 }
 
 fn page_of(item: &Item) -> (PageKind, u64) {

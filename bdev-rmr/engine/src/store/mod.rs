@@ -62,6 +62,7 @@ pub struct Store {
     meta: Meta,
     fence: Option<fence::Fence>,
     entries: BTreeMap<RegionNo, intent::Entry>,
+    uses: intent::Uses,
     answered: Seq,
     flushed: Seq,
     requests: io::Requests,
@@ -88,7 +89,7 @@ impl Store {
         let superblock = Superblock::decode_either(area, &area[rmr_proto::disk::PAGE..])?;
         let read = meta::read(&superblock.geometry, &config, area)?;
         let record = read.view.record;
-        let entries = read
+        let entries: BTreeMap<_, _> = read
             .view
             .intents
             .iter()
@@ -110,6 +111,7 @@ impl Store {
             lease_until: 0,
             meta: Meta::new(superblock.geometry, superblock.member, &config, read),
             fence: None,
+            uses: intent::Uses::of(&entries),
             entries,
             answered: Seq(0),
             flushed: Seq(0),
@@ -209,7 +211,7 @@ impl Store {
 
     fn on_commit(&mut self, now: Now, out: &mut Vec<StoreAction>) {
         self.fence_committed(now, out);
-        self.wake_intents(out);
+        self.wake_intents(now, out);
         self.copies_committed(now, out);
         self.join_committed(out);
     }
@@ -219,7 +221,8 @@ impl Store {
         if self.service == Service::Latched {
             return;
         }
-        self.clear_idle_entries(now);
+        self.clear_entries(now, usize::MAX);
+        self.wake_roomless(now, out);
         self.step_copies(now, out);
         self.step_join(now, out);
         self.meta.pump(out);
@@ -242,7 +245,7 @@ impl Store {
                 let peer = &mut self.meta.ram.record.peers[index];
                 if *counter > peer.counter {
                     peer.counter = *counter;
-                    self.meta.touch_record();
+                    self.meta.note_peers();
                 }
             }
             self.step_copies(now, out);
@@ -257,7 +260,10 @@ impl Store {
     /// Horizons of the current epoch; they never go back.
     fn take_horizons(&mut self, answered: Seq, flushed: Seq) {
         self.answered = self.answered.max(answered);
-        self.flushed = self.flushed.max(flushed);
+        if flushed > self.flushed {
+            self.flushed = flushed;
+            self.flushed_further();
+        }
     }
 
     /// May a request of `epoch` execute? Exactly the adopted epoch, under exactly its promise, serving, no fence.
@@ -359,10 +365,6 @@ impl Store {
         self.meta.ram.record.promise
     }
 
-    fn pressure(&self) -> bool {
-        self.entries.len() > self.config.intents_soft_max
-    }
-
     /// Notes that what a joiner would have to know about `region` changed.
     fn changed(&mut self, region: RegionNo) {
         self.change += 1;
@@ -391,6 +393,7 @@ impl Store {
         for region in self.entries.keys() {
             assert!(self.meta.ram.intents.contains(region), "entry of {region:?} is not in the metadata");
         }
+        assert_eq!(self.uses.len(), self.entries.len(), "every entry has its place in the order of use");
     }
 }
 

@@ -1,0 +1,68 @@
+//! What must hold however large the pool is and however long it runs, one sentence each.
+
+use rmr_engine::client::Phase;
+use rmr_proto::IoOp;
+use rmr_sim::Options;
+use rmr_sim::script::{A, B, Script};
+
+#[test]
+fn an_idle_pool_makes_no_metadata_writes_after_it_has_settled() {
+    let mut s = Script::pool(3);
+    for block in [3, 20, 40] {
+        s.write(block);
+    }
+    s.until_entries_clear();
+    s.run(1_000);
+    let before = s.world.stats().meta_writes;
+    s.run(20_000);
+    assert_eq!(s.world.stats().meta_writes, before, "metadata writes in 20 idle seconds");
+    s.end();
+}
+
+/// What only records peers' counters is not counted, but it is written: else this disk would be believed.
+#[test]
+fn a_disk_that_went_back_in_time_while_all_were_down_is_not_started_with() {
+    let mut s = Script::pool(2);
+    s.write(5);
+    s.run(100);
+    s.keep_image(B);
+    s.until_entries_clear();
+    s.run(1_000);
+    s.crash_client();
+    s.power_off(A);
+    s.restore_image(B);
+    s.start(A);
+    s.start(B);
+    s.restart_client();
+    s.run(2_000);
+    assert_eq!(s.phase(), Some(Phase::Assembling), "B is older than A remembers: the pool waits for it");
+}
+
+#[test]
+fn a_load_that_touches_every_region_keeps_few_entries_and_never_hangs() {
+    // 64 regions of one chunk of one block; nobody flushes but the client on its own.
+    let options = Options {
+        blocks: 64,
+        chunk_shift: 0,
+        region_shift: 0,
+        intents_soft_max: 8,
+        intent_idle_ns: 60_000_000_000,
+        ..Options::quiet(2)
+    };
+    let mut s = Script::with(options);
+    let mut most = 0;
+    for round in 0..6 {
+        for block in 0..64 {
+            s.submit(IoOp::Write, (block * 29 + round) % 64, 1);
+            s.run(1);
+            most = most.max(s.live_entries());
+        }
+    }
+    assert!(
+        most <= 4 * 8,
+        "{most} live entries, the bound is 8 and nothing may go beyond four times as many"
+    );
+    s.run(200);
+    assert!(s.live_entries() <= 8, "{} live entries at rest, the bound is 8", s.live_entries());
+    s.end();
+}
