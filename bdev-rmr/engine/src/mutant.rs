@@ -91,6 +91,24 @@ pub enum Mutant {
     StaleLastWord,
     /// A joiner's suspect chunks count as clean where nobody in the set is.
     UnsuspectAtJoin,
+    /// A store does not record in which epoch it wrote (finding 13).
+    WroteUnrecorded,
+    /// Chunks that are clean in RAM alone count as clean (H28).
+    CountUndurable,
+    /// A store that the pool does not name is let in because the client's configuration does.
+    JoinStrangers,
+    /// The last copy may be removed (H28).
+    RemoveLastCopy,
+    /// A start forgets who is in maintenance (H32).
+    RestForgotten,
+    /// Whose disk is given up is still known by its stamp (H39).
+    KeepStamp,
+    /// A member that wrote in another history is let in (finding 13).
+    JoinForeign,
+    /// A start forgets in which epoch outsiders were last in the set.
+    ForgetLastIn,
+    /// Another disk is let in although nobody in the set holds everything (H39).
+    VoidLastCopy,
 }
 
 #[cfg(feature = "mutants")]
@@ -169,5 +187,14 @@ impl Mutant {
         Self::OnlyLeaversMarked,
         Self::StaleLastWord,
         Self::UnsuspectAtJoin,
+        Self::WroteUnrecorded,
+        Self::CountUndurable,
+        Self::JoinStrangers,
+        Self::RemoveLastCopy,
+        Self::RestForgotten,
+        Self::KeepStamp,
+        Self::JoinForeign,
+        Self::ForgetLastIn,
+        Self::VoidLastCopy,
     ];
 }

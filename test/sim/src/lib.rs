@@ -16,7 +16,7 @@
 //!
 //! # Map of files
 //! `world` events, time, messages · `stores`, `clients` driving the engines · `node` a storage node · `host` a compute node and its load · `disk` ·
-//! `net` · `oracle` what blocks may hold · `check` what is compared across engines · `faults` the swarm's hand ·
+//! `net` · `oracle` what blocks may hold · `check` what is compared across engines · `faults` the swarm's hand · `operations` commands ·
 //! `options` what a seed switches on · `run` a seed from start to verdict · `script` the scenario language.
 //!
 //! # Where the tests are
@@ -29,6 +29,7 @@ mod faults;
 mod host;
 mod net;
 mod node;
+mod operations;
 pub mod options;
 mod oracle;
 pub mod run;

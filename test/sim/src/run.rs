@@ -99,9 +99,11 @@ fn heal(world: &mut World) {
         if world.breach.is_some() {
             return;
         }
-        if world.is_whole() {
+        if world.is_whole() && !world.is_resting() {
             break;
         }
+        world.end_maintenance();
+        world.confirm_disks();
         if world.is_fenced(0) {
             // By one that is gone: whoever operates this takes over.
             world.start_host(0, true);
@@ -117,7 +119,12 @@ fn heal(world: &mut World) {
     }
     ios = world.stats.ios - ios.min(world.stats.ios);
     world.hosts[0].loaded = false;
-    world.run_until(world.now + world.options.deadline_ns + 200 * MS);
+    let longest = world.options.deadline_ns.max(world.client_config().command_ns);
+    world.run_until(world.now + longest + 200 * MS);
+    if !world.commands.is_empty() {
+        let text = format!("commands have not ended: {:?}{}", world.commands, world.describe());
+        world.fail(text);
+    }
     let left: usize = world.hosts.iter().map(|host| host.flights.len()).sum();
     if left > 0 && world.breach.is_none() {
         let text = world.describe();
@@ -140,6 +147,8 @@ pub fn minimise(seed: u64) -> Option<Outcome> {
         |o| o.clog = 0,
         |o| o.old_image = 0,
         |o| o.wipe = 0,
+        |o| o.operate = 0,
+        |o| o.spares = 0,
         |o| o.loss_ppm = 0,
         |o| o.duplicate_ppm = 0,
         |o| o.slow_ppm = 0,

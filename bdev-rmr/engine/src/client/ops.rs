@@ -258,7 +258,7 @@ impl Client {
         };
         let leg = &mut self.legs[from.index()];
         if reply.status == IoStatus::Done {
-            leg.dirty_chunks = reply.dirty_chunks;
+            (leg.dirty_chunks, leg.told) = (reply.dirty_chunks, true);
             leg.pressure = reply.pressure;
             leg.stamp.counter = leg.stamp.counter.max(reply.counter);
         }

@@ -172,6 +172,17 @@ impl Meta {
         true
     }
 
+    /// Chunks of this store that are not clean, or not durably so yet.
+    fn count_unclean(&self) -> u64 {
+        let durable = |region: &RegionNo| match Mutant::CountUndurable.on() {
+            true => ChunkBits::NONE,
+            false => self.durable.unclean(*region, self.me),
+        };
+        let wanted = self.ram.misses.iter();
+        let both = wanted.map(|(region, m)| m.missed[self.me.index()].or(m.suspect).or(durable(region)));
+        both.map(|bits| u64::from(bits.len())).sum()
+    }
+
     fn has_changes(&self) -> bool {
         self.dirty_record || !self.dirty_intents.is_empty() || !self.dirty_misses.is_empty()
     }
@@ -189,8 +200,7 @@ impl Meta {
     /// Starts the next commit if there is something to commit and none is under way.
     pub(super) fn pump(&mut self, out: &mut Vec<StoreAction>) {
         if std::mem::take(&mut self.recount) {
-            let own = |m: &RegionMisses| u64::from(m.missed[self.me.index()].or(m.suspect).len());
-            self.dirty_chunks = self.ram.misses.values().map(own).sum();
+            self.dirty_chunks = self.count_unclean();
         }
         if self.step != Step::Idle || self.failed || !self.has_changes() {
             return;
@@ -283,6 +293,7 @@ impl Meta {
 
     fn commit(&mut self, items: &[Item]) {
         for item in items {
+            self.recount |= matches!(item, Item::Misses(_));
             self.durable.apply(item);
         }
         if !self.repeating && items.iter().any(|item| matches!(item, Item::Epoch(_))) {
