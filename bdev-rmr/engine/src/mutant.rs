@@ -95,6 +95,24 @@ pub enum Mutant {
     CopyWithoutEntry,
     /// What is heard of peers' disks is written down only with something else (H45).
     PeersWithTheRest,
+    /// A store does not record in which epoch it wrote (finding 13).
+    WroteUnrecorded,
+    /// Chunks that are clean in RAM alone count as clean (H28).
+    CountUndurable,
+    /// A store that the pool does not name is let in because the client's configuration does.
+    JoinStrangers,
+    /// The last copy may be removed (H28).
+    RemoveLastCopy,
+    /// A start forgets who is in maintenance (H32).
+    RestForgotten,
+    /// Whose disk is given up is still known by its stamp (H39).
+    KeepStamp,
+    /// A member that wrote in another history is let in (finding 13).
+    JoinForeign,
+    /// A start forgets in which epoch outsiders were last in the set.
+    ForgetLastIn,
+    /// Another disk is let in although nobody in the set holds everything (H39).
+    VoidLastCopy,
 }
 
 #[cfg(feature = "mutants")]
@@ -175,5 +193,14 @@ impl Mutant {
         Self::UnsuspectAtJoin,
         Self::CopyWithoutEntry,
         Self::PeersWithTheRest,
+        Self::WroteUnrecorded,
+        Self::CountUndurable,
+        Self::JoinStrangers,
+        Self::RemoveLastCopy,
+        Self::RestForgotten,
+        Self::KeepStamp,
+        Self::JoinForeign,
+        Self::ForgetLastIn,
+        Self::VoidLastCopy,
     ];
 }

@@ -117,8 +117,11 @@ impl From<&EpochRecord> for RawEpochRecord {
             origin_member,
             set: r.set.0,
             members: r.members.0,
-            reserved: [0; 12],
+            resting: r.resting.0,
+            reserved: [0; 11],
             peers: r.peers.map(RawStamp::from),
+            wrote: r.wrote.into(),
+            last_in: r.last_in.map(RawEpoch::from),
         }
     }
 }
@@ -137,6 +140,9 @@ impl TryFrom<&RawEpochRecord> for EpochRecord {
             boot: r.boot.get(),
             counter: r.counter.get(),
             peers: r.peers.map(Stamp::from),
+            resting: MemberSet(r.resting),
+            wrote: r.wrote.into(),
+            last_in: r.last_in.map(Epoch::from),
         })
     }
 }

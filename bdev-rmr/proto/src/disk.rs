@@ -308,6 +308,10 @@ pub fn decode_misses(number: u64, body: &[u8]) -> Result<Vec<RegionMisses>, Form
 
 /// One change in a journal record. Items say what holds afterwards, so replaying a record twice does no harm.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a record holds at most one of the large ones; a box would allocate in every commit"
+)]
 pub enum Item {
     /// The epoch record is now this.
     Epoch(EpochRecord),

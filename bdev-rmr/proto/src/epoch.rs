@@ -77,12 +77,18 @@ pub struct EpochRecord {
     pub set: MemberSet,
     /// All members of the pool.
     pub members: MemberSet,
+    /// Members in maintenance: not let in until that ends. Never in `set`.
+    pub resting: MemberSet,
     /// Boot of the host in which `adopted` was adopted; 0 = what the cache held then may be gone.
     pub boot: u64,
     /// Commits of metadata so far.
     pub counter: u64,
     /// What this store last heard of each member's disk.
     pub peers: [Stamp; MEMBERS_MAX],
+    /// Last epoch in which this store executed a write; durable before the first write of an epoch executes.
+    pub wrote: Epoch,
+    /// By member: newest epoch of this history in whose set it was. Who wrote later did so in another history.
+    pub last_in: [Epoch; MEMBERS_MAX],
 }
 
 /// Which chunks of one region each member has missed.

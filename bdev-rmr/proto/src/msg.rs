@@ -1,8 +1,8 @@
 //! Messages as the engine sees them; `wire` gives them bytes.
 
 use crate::{
-    BlockRange, BufId, ChunkBits, ChunkNo, Epoch, EpochRecord, Incarnation, MEMBERS_MAX, MemberSet, Origin,
-    Promise, RegionMisses, RegionNo, Seq, Stamp,
+    BlockRange, BufId, ChunkBits, ChunkNo, Epoch, EpochRecord, Incarnation, MEMBERS_MAX, MemberId, MemberSet,
+    Origin, Promise, RegionMisses, RegionNo, Seq, Stamp,
 };
 
 /// Finds the client's slot again, and tells one sending of a request from another.
@@ -153,6 +153,12 @@ pub struct Proposal {
     pub base: Epoch,
     /// What is known of each member's disk.
     pub peers: [Stamp; MEMBERS_MAX],
+    /// Members in maintenance.
+    pub resting: MemberSet,
+    /// By member: newest epoch of this history in whose set it was.
+    pub last_in: [Epoch; MEMBERS_MAX],
+    /// Adopts only if every chunk is durably clean there, and is asked before the others: who leaves may be wiped.
+    pub keeper: Option<MemberId>,
     /// Assembly: marks that settle every suspect chunk.
     pub verdicts: Vec<RegionMisses>,
 }

@@ -63,7 +63,7 @@ raw! {
 }
 raw! {
     /// The epoch record: in the journal, on its home page and in reports.
-    RawEpochRecord: 224 {
+    RawEpochRecord: 440 {
         promise: RawPromise = 0,
         adopted: RawEpoch = 16,
         base: RawEpoch = 40,
@@ -73,8 +73,11 @@ raw! {
         origin_member: u8 = 81,
         set: u8 = 82,
         members: u8 = 83,
-        reserved: [u8; 12] = 84,
+        resting: u8 = 84,
+        reserved: [u8; 11] = 85,
         peers: [RawStamp; 8] = 96,
+        wrote: RawEpoch = 224,
+        last_in: [RawEpoch; 8] = 248,
     }
 }
 raw! {

@@ -1,10 +1,10 @@
 //! Messages to bytes and back. `decode` checks syntax; what a message means here and now is the engine's to judge.
 
 use crate::convert::{origin_code, origin_of};
-use crate::raw::RawSuspect;
 use crate::raw::{
     RawControl, RawEpochRecord, RawHeader, RawIo, RawIoReply, RawRegionChunks, RawRegionMisses, RawStamp,
 };
+use crate::raw::{RawEpoch, RawSuspect};
 use crate::{
     BlockRange, BufId, ChunkBits, ChunkNo, Continuity, Epoch, EpochRecord, FormatError, Incarnation, IoOp,
     IoReply, IoRequest, IoStatus, MapSlice, MemberSet, Msg, PoolId, Promise, Proposal, RegionMisses,
@@ -162,8 +162,11 @@ fn adopt(p: &Proposal) -> Out {
     let mut fixed = RawControl { promise: base.promise.into(), a: base.version.into(), ..control(p.epoch) };
     (fixed.set, fixed.members) = (p.set.0, p.members.0);
     (fixed.origin, fixed.origin_member) = (origin, origin_member);
+    let keeper = p.keeper.map_or(0, |member| member.index() as u32 + 1);
+    fixed.small = (u32::from(p.resting.0) | keeper << 8).into();
     let mut out = Out::new(6, &fixed);
     out.body.extend_from_slice(p.peers.map(RawStamp::from).as_bytes());
+    out.body.extend_from_slice(p.last_in.map(RawEpoch::from).as_bytes());
     out.list(p.verdicts.iter().map(|r| RawRegionMisses::from(*r)))
 }
 
@@ -432,6 +435,13 @@ fn report_of(raw: &RawControl, body: &mut Body<'_>) -> Result<Report, FormatErro
 
 fn proposal_of(raw: &RawControl, body: &mut Body<'_>) -> Result<Proposal, FormatError> {
     let peers = body.fixed::<[RawStamp; 8]>("proposal")?.map(Stamp::from);
+    let last_in = body.fixed::<[RawEpoch; 8]>("proposal")?.map(Epoch::from);
+    let small = raw.small.get();
+    let keeper = match small >> 8 {
+        0 => None,
+        value @ 1..=8 => Some(crate::convert::member("proposal", value as u8 - 1)?),
+        value => return Err(field("proposal", "keeper", value.into(), "0..=8")),
+    };
     Ok(Proposal {
         epoch: raw.epoch.into(),
         origin: origin_of("proposal", raw.origin, raw.origin_member)?,
@@ -439,6 +449,9 @@ fn proposal_of(raw: &RawControl, body: &mut Body<'_>) -> Result<Proposal, Format
         members: MemberSet(raw.members),
         base: Epoch { promise: raw.promise.into(), version: raw.a.get() },
         peers,
+        resting: MemberSet(small as u8),
+        last_in,
+        keeper,
         verdicts: misses(body, "proposal")?,
     })
 }

@@ -32,6 +32,9 @@ fn record() -> EpochRecord {
         boot: 5,
         counter: 77,
         peers,
+        resting: MemberSet(0b1000),
+        wrote: Epoch { version: 1, ..epoch() },
+        last_in: [Epoch { version: 2, ..epoch() }; 8],
     }
 }
 
@@ -77,6 +80,9 @@ fn messages() -> Vec<Msg> {
         members: MemberSet(7),
         base: Epoch { version: 1, ..epoch() },
         peers: record().peers,
+        resting: MemberSet(4),
+        last_in: record().last_in,
+        keeper: Some(MemberId::at(1)),
         verdicts: vec![misses(4), misses(5)],
     };
     let slice = MapSlice {

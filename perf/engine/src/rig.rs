@@ -1,6 +1,6 @@
 //! A client and its stores, messages handed over directly.
 
-use rmr_engine::client::{Client, ClientAction, ClientConfig, ClientEvent, Phase, Request};
+use rmr_engine::client::{Client, ClientAction, ClientConfig, ClientEvent, Phase, Request, StartOptions};
 use rmr_engine::store::{Service, Store, format};
 use rmr_engine::{DiskOp, Now, Party, StoreAction, StoreConfig, StoreEvent};
 use rmr_proto::disk::{self, Item, Layout, PageKind, Superblock};
@@ -120,7 +120,7 @@ impl Rig {
                 self.client_event(ClientEvent::Up(member));
             }
         }
-        self.client_event(ClientEvent::Start { takeover });
+        self.client_event(ClientEvent::Start(StartOptions { takeover, ..StartOptions::default() }));
         self.settle();
         let end = self.now + 1_000 * MS;
         while self.client.phase() != Phase::Active {
@@ -275,7 +275,7 @@ impl Rig {
                 }
                 ClientAction::Complete { result: Ok(()), .. } => self.counts.done += 1,
                 ClientAction::Complete { .. } => self.counts.failed += 1,
-                ClientAction::Release(_) => {}
+                ClientAction::Release(_) | ClientAction::Commanded { .. } => {}
             }
         }
         self.client_out = out;

@@ -58,14 +58,16 @@ impl World {
 
     /// No chunk is missed by everybody: somebody, up or down, holds it, or may.
     pub(crate) fn check_held(&mut self) {
-        let views: Vec<_> = (0..self.nodes.len()).filter_map(|node| self.durable_view(node)).collect();
-        if views.len() < self.nodes.len() {
+        let named = self.named();
+        let views: Vec<_> =
+            named.iter().filter_map(|m| Some((m.index(), self.durable_view(m.index())?))).collect();
+        if views.len() < named.len() {
             return;
         }
         for region in (0..self.geometry.regions()).map(rmr_proto::RegionNo) {
             let all = self.geometry.all_of(region);
-            let missed = |(index, view): (usize, &View)| view.missed(region, MemberId::at(index));
-            let lost = views.iter().enumerate().map(missed).fold(all, rmr_proto::ChunkBits::and);
+            let missed = |(index, view): &(usize, View)| view.missed(region, MemberId::at(*index));
+            let lost = views.iter().map(missed).fold(all, rmr_proto::ChunkBits::and);
             if !lost.is_empty() {
                 self.fail(format!("chunks {lost:?} of {region:?} are missed by every member"));
             }
@@ -166,7 +168,7 @@ impl World {
             return false;
         };
         let clean = |m: MemberId| self.serving(m, client.epoch()).is_some_and(|s| s.dirty_chunks() == 0);
-        client.set() == self.members() && self.members().iter().all(clean)
+        client.set() == Self::wanted(client) && client.set().iter().all(clean)
     }
 
     /// Why not, for the report.

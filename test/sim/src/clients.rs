@@ -6,18 +6,22 @@ use crate::net::FIRST_CLIENT;
 use crate::node::Buffers;
 use crate::world::{Ev, MS, World, payload_of};
 use rmr_engine::Completion;
-use rmr_engine::client::{Client, ClientAction, ClientEvent, Phase, Request};
+use rmr_engine::client::{Client, ClientAction, ClientEvent, Phase, Request, StartOptions};
 use rmr_proto::{BlockRange, BufId, IoOp, MemberId};
 
 impl World {
     pub(crate) fn start_host(&mut self, host: usize, takeover: bool) {
+        self.start_host_with(host, StartOptions { takeover, ..StartOptions::default() });
+    }
+
+    pub(crate) fn start_host_with(&mut self, host: usize, options: StartOptions) {
         if self.hosts[host].client.is_some() {
-            self.client_event(host, ClientEvent::Start { takeover });
+            self.client_event(host, ClientEvent::Start(options));
             self.start_pace(host);
             return;
         }
         let nonce = self.rng.u64(1..);
-        let client = Client::new(self.geometry, self.members(), nonce, self.client_config());
+        let client = Client::new(self.geometry, self.configured(), nonce, self.client_config());
         let state = &mut self.hosts[host];
         state.client = Some(client);
         state.life += 1;
@@ -30,7 +34,7 @@ impl World {
                 self.client_event(host, ClientEvent::Up(MemberId::at(member)));
             }
         }
-        self.client_event(host, ClientEvent::Start { takeover });
+        self.client_event(host, ClientEvent::Start(options));
         self.at(self.now + 5 * MS, Ev::ClientTick { host, life });
         if self.options.pace_ns > 0 {
             self.start_pace(host);
@@ -57,6 +61,7 @@ impl World {
         state.life += 1;
         let flights = std::mem::take(&mut state.flights);
         self.note(6, &host);
+        self.forget_commands(host);
         for (user, flight) in flights {
             self.lose_flight(user, &flight);
         }
@@ -84,9 +89,13 @@ impl World {
         if let Some(client) = &mut self.hosts[host].client {
             client.on(now, event, &mut out);
             client.check();
+            let split = !self.forced && client.sees_split_brain();
             if client.phase() == Phase::Active && client.epoch() != self.last_epoch {
                 self.last_epoch = client.epoch();
                 self.stats.epochs += 1;
+            }
+            if split {
+                self.fail("split brain is reported, and nothing was ever forced".into());
             }
         }
         for action in out.drain(..) {
@@ -108,6 +117,7 @@ impl World {
             ClientAction::Release(buf) => {
                 self.hosts[host].buffers.take(buf);
             }
+            ClientAction::Commanded { tag, result } => self.commanded(host, tag, result),
         }
     }
 

@@ -18,6 +18,7 @@ enum Fault {
     OldImage,
     Wipe,
     SickDisk,
+    Operate,
 }
 
 impl World {
@@ -45,6 +46,7 @@ impl World {
             (Fault::OldImage, o.old_image),
             (Fault::Wipe, o.wipe),
             (Fault::SickDisk, o.sick_disk),
+            (Fault::Operate, o.operate),
         ];
         if self.options.image_pct > 0 {
             self.keep_images();
@@ -104,6 +106,7 @@ impl World {
             Fault::Cut | Fault::Clog => self.inject_link(matches!(fault, Fault::Cut), delay),
             Fault::OldImage => self.inject_image(node),
             Fault::Wipe => self.inject_wipe(node),
+            Fault::Operate => self.random_operation(),
             Fault::SickDisk => self.inject_sick_disk(node, delay),
             // Down already, and now without power as well: what it had not flushed may be gone.
             Fault::Power if self.options.aimed_pct > 0 => {
@@ -179,7 +182,7 @@ impl World {
         }
     }
 
-    fn durable_record(&self, meta: &[u8]) -> Option<EpochRecord> {
+    pub(crate) fn durable_record(&self, meta: &[u8]) -> Option<EpochRecord> {
         let config = rmr_engine::StoreConfig { journal_bytes: 64 << 10, ..Default::default() };
         read_view(&self.geometry, &config, meta).ok().map(|view| view.record)
     }
@@ -193,7 +196,7 @@ impl World {
         let clients = self.hosts.iter().filter_map(|host| host.client.as_ref());
         let in_use = clients.fold(newest.set, |set, client| set.or(client.set()));
         let whole = newest.adopted != Default::default() && self.set_holds_all(newest.set);
-        if whole { self.members().minus(in_use) } else { MemberSet::EMPTY }
+        if whole { MemberSet::first(self.nodes.len()).minus(in_use) } else { MemberSet::EMPTY }
     }
 
     /// Is every chunk clean on some member of `set`, going by what is durable?
@@ -268,12 +271,7 @@ impl World {
             return;
         }
         self.count("wiped disk");
-        self.power_off(node);
         self.nodes[node].image = None;
-        for block in 0..self.options.blocks {
-            self.nodes[node].disk.data[block as usize] = 0xeeee_0000 + block;
-        }
-        self.format(node);
-        self.restart_in(node, 5 * MS);
+        self.wipe(node);
     }
 }

@@ -7,6 +7,8 @@ use crate::world::MS;
 pub struct Options {
     /// Members of the pool.
     pub members: usize,
+    /// Nodes with an empty store that the pool does not name at first.
+    pub spares: usize,
     /// Blocks of the device.
     pub blocks: u64,
     /// log2 of blocks per chunk.
@@ -70,6 +72,8 @@ pub struct Options {
     pub aimed_pct: u8,
     /// Share of restarts of an outsider that find its disk as it was earlier in its epoch, per cent.
     pub image_pct: u8,
+    /// Weight of a command: add, remove, maintenance, replace.
+    pub operate: u32,
     /// Mean time until a fault heals.
     pub heal_ns: u64,
     /// An intent entry may be cleared after this.
@@ -93,6 +97,7 @@ impl Options {
     pub fn quiet(members: usize) -> Self {
         Self {
             members,
+            spares: 0,
             blocks: 62,
             chunk_shift: 2,
             region_shift: 2,
@@ -124,6 +129,7 @@ impl Options {
             sick_disk: 0,
             aimed_pct: 0,
             image_pct: 0,
+            operate: 0,
             heal_ns: 200 * MS,
             intent_idle_ns: 20 * MS,
             intents_soft_max: 64,
@@ -170,7 +176,7 @@ impl Options {
         let (cut, clog) = (some(60, 1, 10), some(40, 1, 6));
         let (old_image, wipe) = (some(30, 1, 6), some(30, 1, 4));
         let blocks = rng.u64(9..100);
-        Self {
+        let mut options = Self {
             members: *[1, 2, 2, 2, 3, 3, 3, 4, 5].get(rng.usize(0..9)).unwrap_or(&3),
             blocks,
             chunk_shift: rng.u8(0..4),
@@ -204,6 +210,15 @@ impl Options {
             old_image,
             wipe,
             ..Self::quiet(2)
+        };
+        // Drawn last, so that seeds from before there were commands keep their shape.
+        if rng.u8(0..16) == 0 {
+            options.members = rng.usize(6..=8);
         }
+        if rng.u8(0..100) < 40 {
+            options.operate = rng.u32(1..=10);
+            options.spares = rng.usize(0..=2).min(8 - options.members);
+        }
+        options
     }
 }

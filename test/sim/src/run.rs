@@ -105,9 +105,11 @@ fn heal(world: &mut World) {
         if world.breach.is_some() {
             return;
         }
-        if world.is_whole() {
+        if world.is_whole() && !world.is_resting() {
             break;
         }
+        world.end_maintenance();
+        world.confirm_disks();
         if world.is_fenced(0) {
             // By one that is gone: whoever operates this takes over.
             world.start_host(0, true);
@@ -123,10 +125,15 @@ fn heal(world: &mut World) {
     }
     ios = world.stats.ios - ios.min(world.stats.ios);
     world.hosts[0].loaded = false;
-    let end = world.now + world.options.deadline_ns + 200 * MS;
+    let longest = world.options.deadline_ns.max(world.client_config().command_ns);
+    let end = world.now + longest + 200 * MS;
     let left = |world: &World| world.hosts.iter().map(|host| host.flights.len()).sum::<usize>();
-    while left(world) > 0 && world.now < end && world.breach.is_none() {
+    while left(world) + world.commands.len() > 0 && world.now < end && world.breach.is_none() {
         world.run_until(world.now + 20 * MS);
+    }
+    if !world.commands.is_empty() && world.breach.is_none() {
+        let text = format!("commands have not ended: {:?}{}", world.commands, world.describe());
+        world.fail(text);
     }
     let left = left(world);
     if left > 0 && world.breach.is_none() {
@@ -154,6 +161,8 @@ pub fn minimise(options: Options, seed: u64) -> Option<Outcome> {
         |o| o.image_pct = 0,
         |o| o.aimed_pct = 0,
         |o| o.late_ppm = 0,
+        |o| o.operate = 0,
+        |o| o.spares = 0,
         |o| o.loss_ppm = 0,
         |o| o.duplicate_ppm = 0,
         |o| o.slow_ppm = 0,

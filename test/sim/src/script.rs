@@ -5,7 +5,7 @@
 
 use crate::options::Options;
 use crate::world::{DiskWork, Envelope, Ev, MS, World};
-use rmr_engine::client::Phase;
+use rmr_engine::client::{Command, CommandError, Phase, StartOptions, Status, Why};
 use rmr_proto::{BlockRange, IoOp, MemberId, MemberSet};
 
 /// Member A, B, … by place.
@@ -31,6 +31,7 @@ pub struct Script {
     /// The world, for what the language has no word for.
     pub world: World,
     host: usize,
+    tag: u64,
 }
 
 impl Script {
@@ -43,16 +44,15 @@ impl Script {
     pub fn with(options: Options) -> Self {
         #[cfg(feature = "mutants")]
         activate_from_environment();
-        let members = options.members;
         let mut world = World::new(options, 1);
         // `RMR_TRACE=1 cargo test NAME -- --nocapture` prints every event.
         world.trace = std::env::var_os("RMR_TRACE").is_some();
-        for node in 0..members {
+        for node in 0..world.nodes.len() {
             world.start_node(node);
         }
         world.start_host(0, false);
         world.at(MS, Ev::Check);
-        let mut script = Self { world, host: 0 };
+        let mut script = Self { world, host: 0, tag: 0 };
         script.until("the pool is whole", World::is_whole);
         script
     }
@@ -279,6 +279,48 @@ impl Script {
     /// Waits until every member is in the set and nothing is missed anywhere.
     pub fn until_whole(&mut self) {
         self.until("the pool is whole", World::is_whole);
+    }
+
+    /// Gives a command and waits until it ends.
+    pub fn command(&mut self, command: Command) -> Result<(), CommandError> {
+        let tag = self.give(command);
+        self.ended(tag)
+    }
+
+    /// Gives a command; it may take its time.
+    pub fn give(&mut self, command: Command) -> u64 {
+        self.tag += 1;
+        self.world.command(self.host, self.tag, command);
+        self.tag
+    }
+
+    /// Waits until a command ends.
+    pub fn ended(&mut self, tag: u64) -> Result<(), CommandError> {
+        self.until("the command ends", |world| world.commanded.contains_key(&tag));
+        self.world.commanded[&tag]
+    }
+
+    /// What the client says of itself and of every member.
+    pub fn status(&self) -> Status {
+        let client = self.world.hosts[self.host].client.as_ref().expect("the client runs");
+        client.status(self.world.now)
+    }
+
+    /// What the client says of one member.
+    pub fn why(&self, node: usize) -> Option<Why> {
+        self.status().legs.iter().find(|(member, _)| member.index() == node).map(|(_, why)| *why)
+    }
+
+    /// Puts another, empty disk in place of a node's.
+    pub fn wipe(&mut self, node: usize) {
+        self.world.wipe(node);
+        self.run(20);
+    }
+
+    /// Starts the client again with these options.
+    pub fn restart_client_with(&mut self, options: StartOptions) {
+        self.world.forced |= !options.force.is_empty() || options.accept.is_some();
+        self.world.start_host_with(self.host, options);
     }
 
     /// Mends, starts whatever is down, and demands a whole pool whose legs hold the same.

@@ -7,7 +7,7 @@ use crate::net::{ENDPOINTS, FIRST_CLIENT, Net};
 use crate::node::{Buffers, Node};
 use crate::options::Options;
 use crate::oracle::Oracle;
-use rmr_engine::client::{ClientAction, ClientConfig, ClientEvent};
+use rmr_engine::client::{ClientAction, ClientConfig, ClientEvent, Command, CommandError};
 use rmr_engine::store::format;
 use rmr_engine::{Completion, Party, StoreAction, StoreConfig, StoreEvent};
 use rmr_proto::disk::Superblock;
@@ -157,6 +157,11 @@ pub struct World {
     pub(crate) disk_held: Vec<u64>,
     /// How requests of scenarios ended.
     pub(crate) results: BTreeMap<u64, (Completion, Option<Blocks>)>,
+    /// Commands under way, and how those of scenarios ended.
+    pub(crate) commands: BTreeMap<u64, (usize, Command)>,
+    pub(crate) commanded: BTreeMap<u64, Result<(), CommandError>>,
+    /// A start was forced or a side was chosen: split brain may be reported.
+    pub(crate) forced: bool,
     pub(crate) store_out: Vec<StoreAction>,
     pub(crate) client_out: Vec<ClientAction>,
     pub(crate) last_epoch: rmr_proto::Epoch,
@@ -169,7 +174,7 @@ impl World {
         let geometry = Geometry::new(options.blocks, 12, options.chunk_shift, options.region_shift)
             .unwrap_or_else(|error| panic!("options make no geometry: {error}"));
         let mut nodes = Vec::new();
-        for index in 0..options.members {
+        for index in 0..options.members + options.spares {
             let data: Vec<u64> =
                 (0..options.blocks).map(|block| 0xdead_0000 + index as u64 * 0x1000 + block).collect();
             let disk = Disk::new(data);
@@ -193,7 +198,8 @@ impl World {
             loaded: false,
             paced: false,
         };
-        let oracle = Oracle::new(&nodes.iter().map(|n| n.disk.data.clone()).collect::<Vec<_>>());
+        let oracle =
+            Oracle::new(&nodes[..options.members].iter().map(|n| n.disk.data.clone()).collect::<Vec<_>>());
         let mut world = Self {
             geometry,
             now: 0,
@@ -218,6 +224,9 @@ impl World {
             disk_filter: None,
             disk_held: Vec::new(),
             results: BTreeMap::new(),
+            commands: BTreeMap::new(),
+            commanded: BTreeMap::new(),
+            forced: false,
             store_out: Vec::new(),
             client_out: Vec::new(),
             last_epoch: rmr_proto::Epoch::default(),
@@ -230,8 +239,9 @@ impl World {
         world
     }
 
+    /// The pool's members at first.
     pub(crate) fn members(&self) -> MemberSet {
-        MemberSet::first(self.nodes.len())
+        MemberSet::first(self.options.members)
     }
 
     pub(crate) fn store_config(&self) -> StoreConfig {
@@ -260,6 +270,7 @@ impl World {
             rejoin_ns: 10 * MS,
             rejoin_max_ns: 500 * MS,
             flush_ns: 30 * MS,
+            command_ns: 3_000 * MS,
         }
     }
 
@@ -271,7 +282,7 @@ impl World {
             incarnation: Incarnation(self.rng.u64(1..)),
             geometry: self.geometry,
         };
-        let members = self.members();
+        let members = self.named().with(MemberId::at(node));
         self.nodes[node].disk.meta = format(&superblock, &self.store_config(), members);
     }
 
@@ -299,6 +310,11 @@ impl World {
     /// The first promise broken, if any.
     pub fn breach(&self) -> Option<&Breach> {
         self.breach.as_ref()
+    }
+
+    /// Virtual time, ns.
+    pub fn now(&self) -> u64 {
+        self.now
     }
 
     /// Handles one event; false if there is none before `until`, or a promise is broken.

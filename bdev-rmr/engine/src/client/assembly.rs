@@ -1,11 +1,11 @@
 //! Rule A: putting a new generation together from what the members promise and report.
 
-use super::{Client, ClientAction, Phase};
+use super::{Client, ClientAction, Phase, StartOptions, Why};
 use crate::event::Now;
 use crate::mutant::Mutant;
 use rmr_proto::{
-    ChunkBits, Epoch, MEMBERS_MAX, MemberId, MemberSet, Msg, Origin, Promise, Proposal, RegionMisses,
-    RegionNo, Report, Stamp, SuspectRegion,
+    ChunkBits, Epoch, EpochRecord, MEMBERS_MAX, MemberId, MemberSet, Msg, Origin, Promise, Proposal,
+    RegionMisses, RegionNo, Report, Stamp, SuspectRegion,
 };
 use std::collections::BTreeMap;
 
@@ -20,6 +20,8 @@ pub(super) struct Assembly {
     misses: [Option<BTreeMap<RegionNo, RegionMisses>>; MEMBERS_MAX],
     proposal: Option<Box<Proposal>>,
     adopted: MemberSet,
+    /// On a side that the caller gave up.
+    discarded: MemberSet,
     asked_at: Now,
     /// Since when this stage waits.
     since: Now,
@@ -28,10 +30,10 @@ pub(super) struct Assembly {
 }
 
 impl Client {
-    pub(super) fn on_start(&mut self, now: Now, takeover: bool, out: &mut Vec<ClientAction>) {
+    pub(super) fn on_start(&mut self, now: Now, options: StartOptions, out: &mut Vec<ClientAction>) {
         if matches!(self.phase, Phase::Idle | Phase::Fenced) {
             self.held = false;
-            self.takeover = takeover;
+            self.options = options;
             self.assemble(now, self.next_generation(), now, out);
         }
     }
@@ -54,7 +56,10 @@ impl Client {
             self.assembly.asked_at = 0;
             return;
         }
-        for member in self.members.iter() {
+        for leg in &mut self.legs {
+            leg.why = None;
+        }
+        for member in self.contacts().iter() {
             self.ask_promise(member, out);
         }
     }
@@ -65,7 +70,7 @@ impl Client {
 
     pub(super) fn ask_promise(&self, member: MemberId, out: &mut Vec<ClientAction>) {
         if self.legs[member.index()].up {
-            let takeover = self.takeover || self.held;
+            let takeover = self.options.takeover || self.held;
             out.push(ClientAction::Send(member, Msg::Promise { promise: self.promise, takeover }));
         }
     }
@@ -82,6 +87,7 @@ impl Client {
         if asked != self.promise {
             return;
         }
+        self.legs[from.index()].why = Some(if lease_ns > 0 { Why::Leased(lease_ns) } else { Why::Promised });
         if self.phase == Phase::Assembling {
             if lease_ns > 0 {
                 // It asks again then; nobody can make it wait for ever.
@@ -119,6 +125,9 @@ impl Client {
         if report.promise != self.promise || !self.is_sound(&report) {
             return;
         }
+        if self.phase == Phase::Active {
+            self.judge_joiner(now, from, &report, out);
+        }
         if self.phase != Phase::Assembling
             || self.assembly.proposal.is_some()
             || !self.assembly.start.is_empty()
@@ -134,10 +143,12 @@ impl Client {
         let record = &report.record;
         let fresh = record.adopted == Epoch::default();
         let regions = self.geometry.regions();
+        // A joiner may have adopted an epoch of this very promise; whoever an assembly starts with cannot have.
+        let newer = self.phase == Phase::Assembling && record.adopted.promise >= self.promise;
         (fresh || !record.set.is_empty())
-            && record.set.within(self.members)
+            && record.set.within(record.members)
             && record.promise == self.promise
-            && record.adopted.promise < self.promise
+            && !newer
             && report.suspects.iter().all(|suspect| suspect.region.0 < regions)
     }
 
@@ -146,7 +157,8 @@ impl Client {
     }
 
     fn reported(&self) -> MemberSet {
-        self.members.iter().filter(|m| self.report(*m).is_some()).fold(MemberSet::EMPTY, MemberSet::with)
+        let here = |index: &usize| self.assembly.reports[*index].is_some();
+        (0..MEMBERS_MAX).filter(here).map(MemberId::at).fold(MemberSet::EMPTY, MemberSet::with)
     }
 
     /// A disk that is older than what a holder of the newest epoch remembers went back in time: as good as absent.
@@ -159,33 +171,119 @@ impl Client {
         known.into_iter().any(older) && !Mutant::BelieveOldImage.on()
     }
 
-    /// Is there enough to start from?
-    fn evaluate(&mut self, now: Now, out: &mut Vec<ClientAction>) {
-        let reported = self.reported();
-        let records = reported.iter().filter_map(|m| self.report(m)).map(|r| r.record);
-        let Some(newest) = records.max_by_key(|record| record.adopted) else { return };
+    /// What the reports that are here allow.
+    fn outlook(&self) -> Outlook {
+        let mut base = Base { reported: self.reported(), ..Base::default() };
+        if let Some(accepted) = self.options.accept {
+            let Some(chosen) = self.report(accepted) else {
+                return Outlook::Wait(base, MemberSet::only(accepted));
+            };
+            let other = |m: &MemberId| self.report(*m).is_some_and(|r| conflict(chosen, accepted, r, *m));
+            base.discarded = base.reported.iter().filter(other).fold(MemberSet::EMPTY, MemberSet::with);
+        }
+        let here = base.reported.minus(base.discarded);
+        let records = here.iter().filter_map(|m| self.report(m)).map(|r| r.record);
+        let Some(newest) = records.max_by_key(|record| record.adopted) else { return Outlook::Nobody };
+        base.newest = newest;
         if newest.adopted == Epoch::default() {
-            if reported == self.members {
-                self.create(now, out);
+            let named = here.iter().filter_map(|m| self.report(m)).map(|r| r.record.members);
+            // Whoever is known of, by whomever: an empty store alone must not pass for a new pool.
+            let all = named.fold(self.configured.or(self.members), MemberSet::or);
+            return if all.within(here) {
+                Outlook::Create(all)
+            } else {
+                Outlook::Wait(base, all.minus(here))
+            };
+        }
+        let foreign = |m: &MemberId| {
+            let wrote = self.report(*m).map_or(Epoch::default(), |r| r.record.wrote);
+            newest.members.has(*m) && wrote > newest.last_in[m.index()]
+        };
+        let foreign = here.iter().filter(foreign).fold(MemberSet::EMPTY, MemberSet::with);
+        if self.options.accept.is_some() {
+            base.discarded = base.discarded.or(foreign);
+        } else if !foreign.is_empty() && !Mutant::JoinForeign.on() {
+            base.foreign = foreign;
+            return Outlook::Wait(base, foreign);
+        }
+        let absent = |m: &MemberId| !here.has(*m) || self.went_back(*m, newest.adopted);
+        let absent = newest.set.iter().filter(absent).fold(MemberSet::EMPTY, MemberSet::with);
+        if absent.is_empty() { Outlook::Start(base) } else { Outlook::Wait(base, absent) }
+    }
+
+    /// Starts if there is enough to start from.
+    fn evaluate(&mut self, now: Now, out: &mut Vec<ClientAction>) {
+        let base = match self.outlook() {
+            Outlook::Create(members) => return self.create(now, members, out),
+            Outlook::Start(base) => base,
+            Outlook::Wait(base, _) if base.newest.adopted > Epoch::default() => {
+                self.members = base.newest.members; // Whom else to ask.
+                return;
             }
-            return;
-        }
-        if !newest.set.within(reported) || newest.set.iter().any(|m| self.went_back(m, newest.adopted)) {
-            return;
-        }
+            Outlook::Nobody | Outlook::Wait(..) => return,
+        };
+        let newest = base.newest;
         let holds = |m: &MemberId| self.report(*m).is_some_and(|r| r.record.adopted == newest.adopted);
         let holders = newest.set.iter().filter(holds).fold(MemberSet::EMPTY, MemberSet::with);
         self.assembly.start = start_set(newest.set, holders, newest.origin);
+        self.assembly.discarded = base.discarded;
+        (self.members, self.last_in) = (newest.members, newest.last_in);
+        self.resting = if Mutant::RestForgotten.on() { MemberSet::EMPTY } else { newest.resting };
+        if Mutant::ForgetLastIn.on() {
+            self.last_in = [Epoch::default(); MEMBERS_MAX];
+        }
         self.assembly.since = now;
         if !self.query(out) {
             self.propose_start(now, out);
         }
     }
 
-    fn create(&mut self, now: Now, out: &mut Vec<ClientAction>) {
-        let Some(reference) = self.members.iter().next() else { return };
-        self.assembly.start = self.members;
-        self.propose(now, Origin::Create { reference }, Vec::new(), out);
+    /// Whom this assembly waits for.
+    pub(super) fn waits_for(&self) -> MemberSet {
+        let settled = self.assembly.start.minus(self.assembly.adopted);
+        match self.outlook() {
+            _ if !settled.is_empty() => settled,
+            Outlook::Nobody => self.contacts(),
+            Outlook::Wait(_, absent) => absent,
+            Outlook::Create(_) | Outlook::Start(_) => MemberSet::EMPTY,
+        }
+    }
+
+    /// What the report of a member says against starting with it; `None` without a report.
+    pub(super) fn fault_of_report(&self, member: MemberId) -> Option<Why> {
+        let report = self.report(member)?;
+        Some(match self.outlook() {
+            Outlook::Wait(base, _) | Outlook::Start(base) => {
+                let stamp = self.remembered(member, base.newest.adopted);
+                match stamp {
+                    _ if base.foreign.has(member) || base.discarded.has(member) => Why::SplitBrain,
+                    _ if !base.newest.members.has(member) => Why::Stranger,
+                    Some(stamp) if stamp.incarnation != report.incarnation => Why::OtherDisk,
+                    _ if self.went_back(member, base.newest.adopted) => Why::WentBack,
+                    _ if base.newest.resting.has(member) => Why::Resting,
+                    _ => Why::Here,
+                }
+            }
+            Outlook::Nobody | Outlook::Create(_) => Why::Here,
+        })
+    }
+
+    /// Do the reports show two histories?
+    pub(super) fn is_split(&self) -> bool {
+        matches!(self.outlook(), Outlook::Wait(base, _) if !base.foreign.is_empty())
+    }
+
+    /// What another holder of `newest` remembers of a member's disk.
+    fn remembered(&self, member: MemberId, newest: Epoch) -> Option<Stamp> {
+        let holders = self.reported().without(member).iter().filter_map(|m| self.report(m));
+        holders.filter(|r| r.record.adopted == newest).map(|r| r.record.peers[member.index()]).next()
+    }
+
+    fn create(&mut self, now: Now, members: MemberSet, out: &mut Vec<ClientAction>) {
+        let Some(reference) = members.iter().next() else { return };
+        self.members = members;
+        self.assembly.start = members;
+        self.propose_assembly(now, Origin::Create { reference }, Vec::new(), out);
     }
 
     /// Regions with a live entry on any member of the set being started.
@@ -233,7 +331,7 @@ impl Client {
     fn propose_start(&mut self, now: Now, out: &mut Vec<ClientAction>) {
         let verdicts =
             self.suspects().into_iter().map(|(region, entries)| self.verdict(region, &entries)).collect();
-        self.propose(now, Origin::Assembly, verdicts, out);
+        self.propose_assembly(now, Origin::Assembly, verdicts, out);
     }
 
     /// Settles the suspect chunks of one region: one source each, everybody else in the set missed it; outsiders missed
@@ -288,7 +386,7 @@ impl Client {
         (!suspect || self.assembly.start == self.members).then_some(source)
     }
 
-    fn propose(
+    fn propose_assembly(
         &mut self,
         now: Now,
         origin: Origin,
@@ -297,15 +395,20 @@ impl Client {
     ) {
         let records = self.reported().iter().filter_map(|m| self.report(m)).map(|r| r.record);
         let base = records.map(|r| r.adopted).max().unwrap_or_default();
-        let proposal = Proposal {
-            epoch: Epoch { promise: self.promise, version: 0 },
-            origin,
-            set: self.assembly.start,
-            members: self.members,
-            base,
-            peers: self.stamps_known(),
-            verdicts,
-        };
+        let epoch = Epoch { promise: self.promise, version: 0 };
+        let (set, discarded) = (self.assembly.start, self.assembly.discarded);
+        let (mut last_in, mut peers) = (self.last_in, self.stamps_known());
+        for member in set.or(discarded).iter() {
+            last_in[member.index()] = epoch;
+        }
+        for member in discarded.iter() {
+            peers[member.index()] = Stamp::default();
+        }
+        let resting = self.resting.minus(set);
+        let members = self.members;
+        let keeper = None;
+        let proposal =
+            Proposal { epoch, origin, set, members, base, peers, resting, last_in, keeper, verdicts };
         self.assembly.proposal = Some(Box::new(proposal));
         self.assembly.since = now;
         self.send_start(out);
@@ -348,6 +451,9 @@ impl Client {
             return;
         }
         let set = proposal.set;
+        (self.members, self.resting, self.last_in) = (proposal.members, proposal.resting, proposal.last_in);
+        // Force and a choice of sides are good for one start: not again when a generation follows by itself.
+        (self.options.force, self.options.accept) = (MemberSet::EMPTY, None);
         for (leg, stamp) in self.legs.iter_mut().zip(proposal.peers) {
             leg.stamp = stamp;
         }
@@ -379,10 +485,41 @@ impl Client {
         } else if settled {
             self.query(out);
         } else {
-            for member in self.members.iter() {
+            for member in self.contacts().iter() {
                 self.ask_promise(member, out);
             }
         }
+    }
+}
+
+/// What an assembly would start from.
+#[derive(Clone, Copy, Default)]
+struct Base {
+    reported: MemberSet,
+    /// The newest epoch record of the history that counts.
+    newest: EpochRecord,
+    /// Wrote in a history that is not an ancestor of `newest`.
+    foreign: MemberSet,
+    /// On a side that the caller gave up.
+    discarded: MemberSet,
+}
+
+enum Outlook {
+    Nobody,
+    /// A new pool of these.
+    Create(MemberSet),
+    Start(Base),
+    /// Not yet: for these.
+    Wait(Base, MemberSet),
+}
+
+/// Has one of the two written what the other's history does not hold?
+fn conflict(chosen: &Report, who: MemberId, other: &Report, member: MemberId) -> bool {
+    let (chosen, other) = (&chosen.record, &other.record);
+    if other.adopted >= chosen.adopted {
+        chosen.wrote > other.last_in[who.index()]
+    } else {
+        other.wrote > chosen.last_in[member.index()]
     }
 }
 

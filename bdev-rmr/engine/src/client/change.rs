@@ -1,9 +1,9 @@
 //! Changes of the set within a generation: a leg is lost, a member comes back.
 
-use super::{Client, ClientAction, Phase};
+use super::{Client, ClientAction, CommandError, Phase, Why};
 use crate::event::Now;
 use crate::mutant::Mutant;
-use rmr_proto::{Epoch, MemberId, MemberSet, Msg, Origin, Proposal, Stamp};
+use rmr_proto::{Epoch, MEMBERS_MAX, MemberId, MemberSet, Msg, Origin, Proposal, Report, Stamp};
 
 /// A proposal waiting to be adopted by all of its set.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -16,12 +16,25 @@ pub(super) struct Change {
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 enum JoinStep {
+    /// It promises and says what its disk is.
+    Ask,
     /// It promises and fetches maps; IO goes on.
     Maps,
     /// No new request is sent; those sent are answered.
     Freeze,
     /// It fetches what changed since.
     Delta,
+}
+
+impl Change {
+    /// Who has to adopt before the others are asked: a joiner, or who keeps everything.
+    fn first(&self) -> Option<MemberId> {
+        let leads = match self.proposal.origin {
+            Origin::Join { member } => Some(member),
+            _ => self.proposal.keeper,
+        };
+        leads.filter(|member| !self.adopted.has(*member))
+    }
 }
 
 /// A member coming back.
@@ -39,7 +52,12 @@ pub(super) struct Join {
 impl Client {
     /// Are new requests held back?
     pub(super) fn is_frozen(&self) -> bool {
-        !Mutant::NoFreeze.on() && self.join.as_ref().is_some_and(|join| join.step != JoinStep::Maps)
+        !Mutant::NoFreeze.on()
+            && self.join.as_ref().is_some_and(|join| matches!(join.step, JoinStep::Freeze | JoinStep::Delta))
+    }
+
+    pub(super) fn is_joining(&self, member: MemberId) -> bool {
+        self.join.as_ref().is_some_and(|join| join.member == member)
     }
 
     /// A leg cannot be relied on any more.
@@ -94,44 +112,56 @@ impl Client {
     }
 
     fn propose_change(&mut self, now: Now, set: MemberSet, origin: Origin, out: &mut Vec<ClientAction>) {
+        let proposal = self.plan(set, origin);
+        self.propose(now, Box::new(proposal), out);
+    }
+
+    /// The next version with this set; all else as in the active one.
+    pub(super) fn plan(&self, set: MemberSet, origin: Origin) -> Proposal {
         let epoch = Epoch { promise: self.promise, version: self.next_version };
-        self.next_version += 1;
-        if origin == Origin::Shrink {
-            self.bound = set;
-        }
         let mut peers = self.stamps();
         if let Some(Join { member, stamp: Some(stamp), .. }) =
             self.join.as_ref().filter(|_| origin != Origin::Shrink)
         {
             peers[member.index()] = *stamp;
         }
-        let proposal = Proposal {
+        let last_in: [Epoch; MEMBERS_MAX] =
+            std::array::from_fn(
+                |index| {
+                    if set.has(MemberId::at(index)) { epoch } else { self.last_in[index] }
+                },
+            );
+        let (members, resting) = (self.members.or(set), self.resting);
+        let base = self.epoch;
+        Proposal {
             epoch,
             origin,
             set,
-            members: self.members,
-            base: self.epoch,
+            members,
+            base,
             peers,
+            resting,
+            last_in,
+            keeper: None,
             verdicts: Vec::new(),
-        };
+        }
+    }
+
+    pub(super) fn propose(&mut self, now: Now, proposal: Box<Proposal>, out: &mut Vec<ClientAction>) {
+        self.next_version += 1;
+        if proposal.origin == Origin::Shrink {
+            self.bound = proposal.set;
+        }
         self.set_phase(Phase::Changing);
-        self.change = Some(Change {
-            proposal: Box::new(proposal),
-            adopted: MemberSet::EMPTY,
-            asked_at: now,
-            since: now,
-        });
+        self.change = Some(Change { proposal, adopted: MemberSet::EMPTY, asked_at: now, since: now });
         self.send_change(out);
     }
 
-    /// A joiner persists first; only then are the others asked.
+    /// A joiner, or who keeps everything, persists first; only then are the others asked.
     fn send_change(&self, out: &mut Vec<ClientAction>) {
         let Some(change) = &self.change else { return };
         let missing = change.proposal.set.minus(change.adopted);
-        let targets = match change.proposal.origin {
-            Origin::Join { member } if missing.has(member) => MemberSet::only(member),
-            _ => missing,
-        };
+        let targets = change.first().map_or(missing, MemberSet::only);
         for member in targets.iter() {
             out.push(ClientAction::Send(member, Msg::Adopt(change.proposal.clone())));
         }
@@ -154,20 +184,23 @@ impl Client {
         let Some(change) = self.change.as_mut().filter(|c| c.proposal.epoch == epoch) else { return };
         change.adopted = change.adopted.with(from);
         let set = change.proposal.set;
-        let peers = change.proposal.peers;
         if !set.within(change.adopted) {
-            if matches!(change.proposal.origin, Origin::Join { member } if member == from) {
+            let leads = change.proposal.origin == Origin::Join { member: from };
+            if leads || change.proposal.keeper == Some(from) {
                 self.send_change(out);
             }
             return;
         }
-        self.change = None;
+        let Some(Change { proposal, .. }) = self.change.take() else { return };
         if self.has_expired() {
             self.assemble(now, self.next_generation(), now, out);
             return;
         }
-        if let Some(Join { member, .. }) = self.join {
-            self.legs[member.index()].stamp = peers[member.index()];
+        (self.members, self.resting, self.last_in) = (proposal.members, proposal.resting, proposal.last_in);
+        for (index, leg) in self.legs.iter_mut().enumerate() {
+            if !self.set.has(MemberId::at(index)) || !set.has(MemberId::at(index)) {
+                leg.stamp = proposal.peers[index];
+            }
         }
         self.activate(now, epoch, set, false, out);
     }
@@ -189,7 +222,10 @@ impl Client {
             leg.beat_at = 0;
             leg.heard_at = now;
             if new_generation || !set.has(MemberId::at(index)) {
-                (leg.dirty_chunks, leg.pressure) = (1, false);
+                (leg.dirty_chunks, leg.pressure, leg.told) = (1, false, false);
+            }
+            if set.has(MemberId::at(index)) {
+                leg.why = None;
             }
         }
         if new_generation {
@@ -197,6 +233,7 @@ impl Client {
             self.flushed = rmr_proto::Seq(0);
         }
         self.resend(now, new_generation, out);
+        self.command_active(now, out);
     }
 
     pub(super) fn on_adopt_refused(
@@ -210,8 +247,13 @@ impl Client {
             Phase::Assembling if epoch.promise == self.promise && self.assembly_waits_for(epoch) => {
                 self.assemble(now, self.next_generation(), now, out);
             }
-            Phase::Changing if self.change.as_ref().is_some_and(|c| c.proposal.epoch == epoch) => {
-                self.lose(now, from, out);
+            Phase::Changing => {
+                let Some(change) = self.change.as_ref().filter(|c| c.proposal.epoch == epoch) else { return };
+                if change.proposal.keeper == Some(from) && !change.adopted.has(from) {
+                    self.keeper_refused(now, change.proposal.set, out);
+                } else {
+                    self.lose(now, from, out);
+                }
             }
             _ => {}
         }
@@ -226,11 +268,7 @@ impl Client {
         let Some(change) = &mut self.change else { return };
         let missing = change.proposal.set.minus(change.adopted);
         if now > change.since + 2 * self.config.leg_timeout_ns {
-            let first = match change.proposal.origin {
-                Origin::Join { member } if missing.has(member) => Some(member),
-                _ => missing.iter().next(),
-            };
-            if let Some(member) = first {
+            if let Some(member) = change.first().or(missing.iter().next()) {
                 self.lose(now, member, out);
             }
         } else if now >= change.asked_at + self.config.retry_ns {
@@ -243,11 +281,14 @@ impl Client {
     pub(super) fn step_join(&mut self, now: Now, out: &mut Vec<ClientAction>) {
         if self.join.is_none() {
             let back = |m: &MemberId| self.legs[m.index()].up && now >= self.legs[m.index()].rejoin_at;
-            let Some(member) = self.members.minus(self.set).iter().find(back) else { return };
+            let named = if Mutant::JoinStrangers.on() { self.contacts() } else { self.members };
+            let adding = self.adding().filter(back);
+            let outside = named.minus(self.set).minus(self.resting);
+            let Some(member) = adding.or_else(|| outside.iter().find(back)) else { return };
             self.attempts += 1;
             let attempt = self.attempts;
             self.join =
-                Some(Join { member, attempt, step: JoinStep::Maps, stamp: None, asked_at: 0, since: now });
+                Some(Join { member, attempt, step: JoinStep::Ask, stamp: None, asked_at: 0, since: now });
         }
         let owed = self.is_owed();
         let Some(join) = &mut self.join else { return };
@@ -255,7 +296,7 @@ impl Client {
         if join.step == JoinStep::Freeze && (!owed || Mutant::NoFreeze.on()) {
             (join.step, join.asked_at) = (JoinStep::Delta, 0);
         }
-        let patience = if join.step == JoinStep::Maps { 8 } else { 2 };
+        let patience = if matches!(join.step, JoinStep::Ask | JoinStep::Maps) { 8 } else { 2 };
         if now > join.since + patience * self.config.leg_timeout_ns {
             self.join = None;
             self.back_off(now, member);
@@ -266,16 +307,60 @@ impl Client {
         }
         join.asked_at = now.max(1);
         let last = match join.step {
-            JoinStep::Maps => false,
+            JoinStep::Ask | JoinStep::Maps => false,
             JoinStep::Freeze => return,
             JoinStep::Delta => true,
         };
+        let asks = join.step == JoinStep::Ask;
         let msg = Msg::Join { epoch: self.epoch, set: self.set, attempt: join.attempt, last };
         if !last {
             let promise = Msg::Promise { promise: self.promise, takeover: true };
             out.push(ClientAction::Send(member, promise));
         }
-        out.push(ClientAction::Send(member, msg));
+        if !asks {
+            out.push(ClientAction::Send(member, msg));
+        }
+    }
+
+    /// The joiner has promised and said what its disk is: it fetches maps, unless something stands against it. Fetching
+    /// marks what it missed on its own disk, so this is the last moment at which nothing is lost by saying no.
+    pub(super) fn judge_joiner(
+        &mut self,
+        now: Now,
+        from: MemberId,
+        report: &Report,
+        out: &mut Vec<ClientAction>,
+    ) {
+        let asked = |join: &&mut Join| join.member == from && join.step == JoinStep::Ask;
+        let stamp = Stamp { incarnation: report.incarnation, counter: report.record.counter };
+        let Some(join) = self.join.as_mut().filter(asked) else { return };
+        (join.stamp, join.step, join.asked_at) = (Some(stamp), JoinStep::Maps, 0);
+        let (wrote, known) = (report.record.wrote, self.last_in[from.index()]);
+        let mut fault = None;
+        if wrote > known && !Mutant::JoinForeign.on() {
+            fault = Some(Why::SplitBrain);
+        } else if self.would_void(from, stamp) && !Mutant::VoidLastCopy.on() {
+            fault = Some(Why::WouldVoid);
+        }
+        self.legs[from.index()].why = fault;
+        if fault.is_some() {
+            self.join = None;
+            self.back_off(now, from);
+            if self.adding() == Some(from) {
+                self.end_command(Err(CommandError::OtherHistory { member: from, wrote, known }), out);
+            }
+            return;
+        }
+        self.admit(from);
+        self.step_join(now, out);
+    }
+
+    /// Would letting this disk in void what it holds, with nobody in the set who holds everything? A disk whose stamp is
+    /// not known was given up by command.
+    fn would_void(&self, member: MemberId, stamp: Stamp) -> bool {
+        let known = self.legs[member.index()].stamp;
+        let other = known.incarnation != stamp.incarnation || stamp.counter < known.counter;
+        known != Stamp::default() && other && self.whole_leg(self.set).is_none()
     }
 
     pub(super) fn on_join_ready(
@@ -296,6 +381,11 @@ impl Client {
             return;
         }
         match (join.step, last) {
+            _ if join.stamp.is_some_and(|known| known.incarnation != stamp.incarnation) => {
+                // Another disk since it was asked.
+                self.join = None;
+                self.back_off(now, from);
+            }
             (JoinStep::Maps, false) => {
                 join.step = JoinStep::Freeze;
                 (join.since, join.asked_at) = (now, 0);

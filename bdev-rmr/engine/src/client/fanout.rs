@@ -113,7 +113,7 @@ impl Client {
         }
         let leg = &mut self.legs[from.index()];
         if reply.status == IoStatus::Done {
-            leg.dirty_chunks = reply.dirty_chunks;
+            (leg.dirty_chunks, leg.told) = (reply.dirty_chunks, true);
             leg.pressure = reply.pressure;
             self.under_pressure |= reply.pressure;
             leg.stamp.counter = leg.stamp.counter.max(reply.counter);

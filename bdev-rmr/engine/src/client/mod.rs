@@ -13,14 +13,18 @@
 
 mod assembly;
 mod change;
+mod command;
 mod deadlines;
 mod fanout;
 mod horizon;
 mod lanes;
 mod ops;
 mod reads;
+mod status;
 
+pub use command::{Command, CommandError};
 pub use ops::Request;
+pub use status::{Status, Why};
 
 use crate::event::{Completion, Now, UserTag};
 use horizon::Horizon;
@@ -49,6 +53,8 @@ pub struct ClientConfig {
     pub rejoin_max_ns: Now,
     /// Least pause between two flushes of our own while a leg asks for them, ns.
     pub flush_ns: Now,
+    /// A command that is not done after this fails, ns.
+    pub command_ns: Now,
 }
 
 impl Default for ClientConfig {
@@ -64,7 +70,26 @@ impl Default for ClientConfig {
             rejoin_ns: 100 * MS,
             rejoin_max_ns: 10_000 * MS,
             flush_ns: 2 * MS,
+            command_ns: 30_000 * MS,
         }
+    }
+}
+
+/// How a pool is to be mapped.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub struct StartOptions {
+    /// Even though another client's lease lives.
+    pub takeover: bool,
+    /// Start with these although others of the newest set cannot be reached: what only those hold is lost. Empty: no.
+    pub force: MemberSet,
+    /// Split brain: start from this member's history and discard the others'.
+    pub accept: Option<MemberId>,
+}
+
+impl StartOptions {
+    /// Even though another client's lease lives.
+    pub fn takeover() -> Self {
+        Self { takeover: true, ..Self::default() }
     }
 }
 
@@ -72,9 +97,13 @@ impl Default for ClientConfig {
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum ClientEvent {
     /// Map the pool.
-    Start {
-        /// Even though another client's lease lives.
-        takeover: bool,
+    Start(StartOptions),
+    /// Change the membership; ends with [`ClientAction::Commanded`].
+    Command {
+        /// The caller's name for it.
+        tag: UserTag,
+        /// What.
+        command: Command,
     },
     /// A request of the caller.
     Submit(Request),
@@ -104,6 +133,13 @@ pub enum ClientAction {
     },
     /// A buffer that came with a message is not needed.
     Release(BufId),
+    /// A command ended.
+    Commanded {
+        /// Which.
+        tag: UserTag,
+        /// How.
+        result: Result<(), CommandError>,
+    },
 }
 
 /// Where the client stands; details are in fields of their own.
@@ -130,7 +166,11 @@ struct Leg {
     beat_at: Now,
     dirty_chunks: u64,
     pressure: bool,
+    /// Has said in this epoch how many chunks it lacks.
+    told: bool,
     stamp: Stamp,
+    /// What it last said, or showed, that keeps it out.
+    why: Option<Why>,
     rejoin_at: Now,
     rejoin_pause: Now,
 }
@@ -144,10 +184,17 @@ pub struct Client {
     phase: Phase,
     /// Was active in this life: a greater promise then means that somebody took over.
     held: bool,
-    takeover: bool,
+    options: StartOptions,
     /// A member of the set said that a newer client has its promise.
     superseded: bool,
+    /// Whom to ask first; who is a member is said by the newest epoch record.
+    configured: MemberSet,
     members: MemberSet,
+    /// In maintenance.
+    resting: MemberSet,
+    /// By member: newest epoch of this history in whose set it was.
+    last_in: [Epoch; MEMBERS_MAX],
+    command: Option<command::Running>,
     promise: Promise,
     epoch: Epoch,
     set: MemberSet,
@@ -176,7 +223,8 @@ pub struct Client {
 }
 
 impl Client {
-    /// A client of the pool with these members. `nonce` tells it from every other client, ever: draw it at random.
+    /// A client of a pool, which asks these members first: for a new pool all it has, else whoever is known; the newest
+    /// epoch record of those that answer says who the members are. `nonce` tells it from every other client, ever: draw it at random.
     pub fn new(geometry: Geometry, members: MemberSet, nonce: u64, config: ClientConfig) -> Self {
         let shift = config.request_shift_max.max(8);
         Self {
@@ -185,9 +233,13 @@ impl Client {
             nonce,
             phase: Phase::Idle,
             held: false,
-            takeover: false,
+            options: StartOptions::default(),
             superseded: false,
+            configured: members,
             members,
+            resting: MemberSet::EMPTY,
+            last_in: [Epoch::default(); MEMBERS_MAX],
+            command: None,
             promise: Promise::default(),
             epoch: Epoch::default(),
             set: MemberSet::EMPTY,
@@ -216,7 +268,8 @@ impl Client {
     /// Takes one event in and appends what is to be done.
     pub fn on(&mut self, now: Now, event: ClientEvent, out: &mut Vec<ClientAction>) {
         match event {
-            ClientEvent::Start { takeover } => self.on_start(now, takeover, out),
+            ClientEvent::Start(options) => self.on_start(now, options, out),
+            ClientEvent::Command { tag, command } => self.on_command(now, tag, command, out),
             ClientEvent::Submit(request) => self.on_submit(now, request, out),
             ClientEvent::Msg(from, msg) => self.on_msg(now, from, msg, out),
             ClientEvent::Up(member) => self.on_up(now, member, out),
@@ -254,7 +307,7 @@ impl Client {
                 if epoch != self.epoch || self.phase != Phase::Active || !self.set.has(from) {
                     return;
                 }
-                (leg.dirty_chunks, leg.pressure) = (dirty_chunks, pressure);
+                (leg.dirty_chunks, leg.pressure, leg.told) = (dirty_chunks, pressure, true);
                 self.under_pressure |= pressure;
                 let leg = &mut self.legs[from.index()];
                 leg.stamp.counter = leg.stamp.counter.max(counter);
@@ -298,6 +351,7 @@ impl Client {
                 }
             }
         }
+        self.step_command(now, out);
     }
 
     /// A chunk is suspect somewhere and clean nowhere. If all members are here, a new generation settles it.
@@ -350,9 +404,20 @@ impl Client {
         self.set
     }
 
-    /// All members.
+    /// Whom the driver keeps sessions with: those configured, those the pool names, one that is being added.
+    pub fn contacts(&self) -> MemberSet {
+        let adding = self.adding().map_or(MemberSet::EMPTY, MemberSet::only);
+        self.configured.or(self.members).or(adding)
+    }
+
+    /// All members, as the newest epoch record that was seen names them.
     pub fn members(&self) -> MemberSet {
         self.members
+    }
+
+    /// Members in maintenance.
+    pub fn resting(&self) -> MemberSet {
+        self.resting
     }
 
     /// Sizes.
@@ -371,6 +436,10 @@ impl Client {
             assert!(!self.set.is_empty(), "active with an empty set");
             assert_eq!(self.epoch.promise, self.promise, "active in an epoch of another promise");
         }
+        assert!(
+            self.set.and(self.resting).is_empty() || self.phase == Phase::Assembling,
+            "a resting member is up to date"
+        );
         assert!(self.flushed <= self.horizon.answered(), "flushed beyond what was answered");
     }
 }

@@ -58,7 +58,7 @@ impl Store {
         let stands =
             self.fence.as_ref().and_then(Fence::promise).map_or(record.promise, |p| p.max(record.promise));
         let again = promise == record.promise && self.promised_here && self.fence.is_none();
-        if again && record.adopted.promise != promise {
+        if again {
             self.send_report(from, out);
             return;
         }
@@ -250,6 +250,9 @@ impl Store {
         if !is_sound(proposal) || !ours || proposal.epoch <= record.adopted || !proposal.set.has(me) {
             return false;
         }
+        if proposal.keeper == Some(me) && self.dirty_chunks() > 0 {
+            return false; // Rule L: who leaves may hold the last copy of one of them.
+        }
         match proposal.origin {
             Origin::Create { .. } => record.adopted == Epoch::default(),
             Origin::Assembly => record.adopted.promise < record.promise,
@@ -292,6 +295,8 @@ impl Store {
         record.origin = proposal.origin;
         record.set = proposal.set;
         record.members = proposal.members;
+        record.resting = proposal.resting;
+        record.last_in = proposal.last_in;
         record.boot = self.boot;
         record.peers = proposal.peers;
         self.continuity = Continuity::Unbroken;

@@ -198,6 +198,7 @@ impl Store {
         }
         if !entered && !untracked {
             let commit = self.enter(now, io.range);
+            let commit = commit.max(self.note_epoch_written());
             if let Some(Some(request)) = self.requests.slots.get_mut(slot as usize) {
                 request.entered = true;
             }
@@ -219,6 +220,20 @@ impl Store {
             fua: io.op == IoOp::WriteFua,
             unmap: io.op == IoOp::Zero { unmap: true },
         });
+    }
+
+    /// Before the first write of an epoch executes, that it wrote in it is durable: whose history this is shows later.
+    /// The commit to wait for comes back.
+    fn note_epoch_written(&mut self) -> CommitNo {
+        let epoch = self.meta.ram.record.adopted;
+        if self.meta.durable.record.wrote == epoch || Mutant::WroteUnrecorded.on() {
+            return 0;
+        }
+        if self.meta.ram.record.wrote != epoch {
+            self.meta.ram.record.wrote = epoch;
+            self.meta.touch_record();
+        }
+        self.meta.want()
     }
 
     /// A write to a chunk that this store missed, of which no clean leg is known to have it: not executed, so that it

@@ -194,13 +194,8 @@ impl Meta {
     /// The misses of `region`, to be changed.
     pub(super) fn misses_mut(&mut self, region: RegionNo) -> &mut RegionMisses {
         self.dirty_misses.insert(region);
-        let me = self.me.index();
-        let misses =
-            self.ram.misses.entry(region).or_insert(RegionMisses { region, ..RegionMisses::default() });
-        if self.recount.insert(region) {
-            self.steady_chunks -= u64::from(misses.missed[me].or(misses.suspect).len());
-        }
-        misses
+        self.recount_later(region);
+        self.ram.misses.entry(region).or_insert(RegionMisses { region, ..RegionMisses::default() })
     }
 
     /// Adds chunks missed by `member`; true if that changed anything.
@@ -211,6 +206,22 @@ impl Meta {
         let missed = &mut self.misses_mut(region).missed[member.index()];
         *missed = missed.or(chunks);
         true
+    }
+
+    /// Chunks of `region` that are not clean on this store, or not durably so yet.
+    fn count_unclean(&self, region: RegionNo) -> u64 {
+        let durable = match Mutant::CountUndurable.on() {
+            true => ChunkBits::NONE,
+            false => self.durable.unclean(region, self.me),
+        };
+        u64::from(self.ram.unclean(region, self.me).or(durable).len())
+    }
+
+    /// What is not clean in `region` is about to change: it is counted again at the end of the event.
+    fn recount_later(&mut self, region: RegionNo) {
+        if self.recount.insert(region) {
+            self.steady_chunks -= self.count_unclean(region);
+        }
     }
 
     fn has_changes(&self) -> bool {
@@ -238,7 +249,7 @@ impl Meta {
     /// Starts the next commit if there is something to commit and none is under way.
     pub(super) fn pump(&mut self, out: &mut Vec<StoreAction>) {
         while let Some(region) = self.recount.pop_first() {
-            self.steady_chunks += u64::from(self.ram.unclean(region, self.me).len());
+            self.steady_chunks += self.count_unclean(region);
         }
         self.dirty_chunks = self.steady_chunks;
         if self.step != Step::Idle || self.failed || !self.has_changes() {
@@ -333,6 +344,9 @@ impl Meta {
 
     fn commit(&mut self, items: &[Item]) {
         for item in items {
+            if let Item::Misses(misses) = item {
+                self.recount_later(misses.region);
+            }
             self.durable.apply(item);
             if let Item::Intent { region, live } = item {
                 set_bit(&mut self.intent_bits, *region, *live);

@@ -1,6 +1,6 @@
 //! A client and its stores joined directly: messages arrive at once, disks are done at once. For what one IO costs.
 
-use rmr_engine::client::{Client, ClientAction, ClientConfig, ClientEvent, Phase, Request};
+use rmr_engine::client::{Client, ClientAction, ClientConfig, ClientEvent, Phase, Request, StartOptions};
 use rmr_engine::store::{Store, format};
 use rmr_engine::{DiskOp, Party, StoreAction, StoreConfig, StoreEvent};
 use rmr_proto::disk::Superblock;
@@ -50,7 +50,7 @@ impl Direct {
         for member in members.iter() {
             direct.client_event(ClientEvent::Up(member));
         }
-        direct.client_event(ClientEvent::Start { takeover: false });
+        direct.client_event(ClientEvent::Start(StartOptions::default()));
         direct.settle();
         while direct.stores.iter().any(|store| store.dirty_chunks() > 0) {
             direct.tick();
@@ -89,7 +89,7 @@ impl Direct {
                     result.expect("nothing fails here");
                     self.done += 1;
                 }
-                ClientAction::Release(_) => {}
+                ClientAction::Release(_) | ClientAction::Commanded { .. } => {}
             }
         }
     }

@@ -1,0 +1,124 @@
+//! Where every member stands, and whom a pool that does not serve waits for.
+
+use super::{Client, Phase};
+use crate::event::Now;
+use rmr_proto::{Epoch, MemberId, MemberSet};
+
+/// Why a member is not up to date, or is waited for. Reads after the member's name.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, thiserror::Error)]
+pub enum Why {
+    /// No session.
+    #[error("cannot be reached: start its node or mend the network")]
+    Unreachable,
+    /// A session, and no answer yet.
+    #[error("has not answered yet")]
+    Silent,
+    /// Another client's lease lives.
+    #[error("is held by another client, whose lease runs for {0} ns: unmap there, or take over")]
+    Leased(Now),
+    /// Promised to somebody else.
+    #[error("has promised itself to a newer client")]
+    Promised,
+    /// Its disk is older than what others remember of it.
+    #[error(
+        "has a disk that is older than it was: put the newest disk back, or start without it by force and lose what only \
+         it holds"
+    )]
+    WentBack,
+    /// Its disk is not the one that others remember.
+    #[error(
+        "has another disk than it had: put the right disk back, or start without it by force and lose what only it holds"
+    )]
+    OtherDisk,
+    /// Wrote in another history.
+    #[error(
+        "wrote in a history that is not this one's: choose a side when starting, or discard what it wrote"
+    )]
+    SplitBrain,
+    /// In maintenance.
+    #[error("is in maintenance: it comes back when that ends")]
+    Resting,
+    /// Letting it in would void what its disk holds, and nobody else holds everything.
+    #[error(
+        "has another or an older disk than it had, and no up-to-date member holds everything: put the newest disk back, \
+         wait for the resync of the others, or give its old disk up with `replace` by force"
+    )]
+    WouldVoid,
+    /// On its way in.
+    #[error("is being let in")]
+    Joining,
+    /// Lost lately; it may try again in so many ns.
+    #[error("may try to come back in {0} ns")]
+    BackOff(Now),
+    /// An assembly has its promise and waits for others.
+    #[error("is here")]
+    Here,
+    /// The pool does not name it.
+    #[error("is not a member of the pool: add it")]
+    Stranger,
+}
+
+/// State of the pool as its client sees it.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Status {
+    /// Where the client stands.
+    pub phase: Phase,
+    /// The epoch that is, or was last, active.
+    pub epoch: Epoch,
+    /// Whom the newest record names.
+    pub members: MemberSet,
+    /// Who is in maintenance.
+    pub resting: MemberSet,
+    /// Who is up to date. Empty while assembling.
+    pub set: MemberSet,
+    /// While assembling: whom it waits for. `legs` says why.
+    pub waits_for: MemberSet,
+    /// Everybody who is known and not up to date, and why.
+    pub legs: Vec<(MemberId, Why)>,
+}
+
+impl Client {
+    /// State of the pool. Allocates: not for the IO path.
+    pub fn status(&self, now: Now) -> Status {
+        let serving = matches!(self.phase, Phase::Active | Phase::Changing);
+        let known = self.contacts().iter();
+        Status {
+            phase: self.phase,
+            epoch: self.epoch,
+            members: self.members,
+            resting: self.resting,
+            set: if serving { self.set } else { MemberSet::EMPTY },
+            waits_for: if self.phase == Phase::Assembling { self.waits_for() } else { MemberSet::EMPTY },
+            legs: known.filter_map(|member| self.why(now, member).map(|why| (member, why))).collect(),
+        }
+    }
+
+    /// Has any member written in another history, as far as is known?
+    pub fn sees_split_brain(&self) -> bool {
+        let told = |leg: &super::Leg| leg.why == Some(Why::SplitBrain);
+        self.legs.iter().any(told) || (self.phase == Phase::Assembling && self.is_split())
+    }
+
+    /// Why `member` is not up to date; `None` if it is.
+    pub(super) fn why(&self, now: Now, member: MemberId) -> Option<Why> {
+        let leg = &self.legs[member.index()];
+        let serving = matches!(self.phase, Phase::Active | Phase::Changing);
+        if serving && self.set.has(member) {
+            return None;
+        }
+        let here = match leg.up {
+            false => Why::Unreachable,
+            true => leg.why.unwrap_or(Why::Silent),
+        };
+        if self.phase == Phase::Assembling {
+            return Some(self.fault_of_report(member).unwrap_or(here));
+        }
+        Some(match here {
+            _ if !self.members.has(member) && self.adding() != Some(member) => Why::Stranger,
+            _ if self.resting.has(member) => Why::Resting,
+            _ if self.is_joining(member) && leg.why.is_none() => Why::Joining,
+            Why::Silent if now < leg.rejoin_at => Why::BackOff(leg.rejoin_at - now),
+            other => other,
+        })
+    }
+}
