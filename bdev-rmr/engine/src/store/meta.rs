@@ -174,10 +174,7 @@ impl Meta {
 
     /// Chunks of this store that are not clean, or not durably so yet.
     fn count_unclean(&self) -> u64 {
-        let durable = |region: &RegionNo| match Mutant::CountUndurable.on() {
-            true => ChunkBits::NONE,
-            false => self.durable.unclean(*region, self.me),
-        };
+        let durable = |region: &RegionNo| self.durable.unclean(*region, self.me);
         let wanted = self.ram.misses.iter();
         let both = wanted.map(|(region, m)| m.missed[self.me.index()].or(m.suspect).or(durable(region)));
         both.map(|bits| u64::from(bits.len())).sum()
