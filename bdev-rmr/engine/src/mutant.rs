@@ -97,8 +97,6 @@ pub enum Mutant {
     PeersWithTheRest,
     /// A store does not record in which epoch it wrote (finding 13).
     WroteUnrecorded,
-    /// Chunks that are clean in RAM alone count as clean (H28).
-    CountUndurable,
     /// A store that the pool does not name is let in because the client's configuration does.
     JoinStrangers,
     /// The last copy may be removed (H28).
@@ -113,6 +111,12 @@ pub enum Mutant {
     ForgetLastIn,
     /// Another disk is let in although nobody in the set holds everything (H39).
     VoidLastCopy,
+    /// A start by force takes whoever is named, stale or not.
+    ForceStale,
+    /// What a start by force decided does not count against members that are elsewhere.
+    GivenUpElsewhere,
+    /// The other side of a split brain, once given up, still counts for what it held.
+    AcceptBoth,
 }
 
 #[cfg(feature = "mutants")]
@@ -194,7 +198,6 @@ impl Mutant {
         Self::CopyWithoutEntry,
         Self::PeersWithTheRest,
         Self::WroteUnrecorded,
-        Self::CountUndurable,
         Self::JoinStrangers,
         Self::RemoveLastCopy,
         Self::RestForgotten,
@@ -202,5 +205,8 @@ impl Mutant {
         Self::JoinForeign,
         Self::ForgetLastIn,
         Self::VoidLastCopy,
+        Self::ForceStale,
+        Self::GivenUpElsewhere,
+        Self::AcceptBoth,
     ];
 }

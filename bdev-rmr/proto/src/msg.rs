@@ -159,6 +159,8 @@ pub struct Proposal {
     pub last_in: [Epoch; MEMBERS_MAX],
     /// Adopts only if every chunk is durably clean there, and is asked before the others: who leaves may be wiped.
     pub keeper: Option<MemberId>,
+    /// Assembly by force: of the chunks that a verdict settles, members of the set have missed exactly what it says.
+    pub forced: bool,
     /// Assembly: marks that settle every suspect chunk.
     pub verdicts: Vec<RegionMisses>,
 }

@@ -164,7 +164,7 @@ fn adopt(p: &Proposal) -> Out {
     (fixed.origin, fixed.origin_member) = (origin, origin_member);
     let keeper = p.keeper.map_or(0, |member| member.index() as u32 + 1);
     fixed.small = (u32::from(p.resting.0) | keeper << 8).into();
-    let mut out = Out::new(6, &fixed);
+    let mut out = Out::new(6, &fixed).flag(p.forced);
     out.body.extend_from_slice(p.peers.map(RawStamp::from).as_bytes());
     out.body.extend_from_slice(p.last_in.map(RawEpoch::from).as_bytes());
     out.list(p.verdicts.iter().map(|r| RawRegionMisses::from(*r)))
@@ -356,7 +356,7 @@ fn control_of(kind: u16, flag: bool, buf: Option<BufId>, body: &mut Body<'_>) ->
             Msg::Query { promise, regions }
         }
         5 => Msg::QueryReply { promise, misses: misses(body, "query answer")? },
-        6 => Msg::Adopt(Box::new(proposal_of(&raw, body)?)),
+        6 => Msg::Adopt(Box::new(proposal_of(&raw, flag, body)?)),
         7 => Msg::Adopted { epoch, counter: a },
         8 => Msg::AdoptRefused { epoch },
         9 => Msg::Join { epoch, set: MemberSet(raw.set), attempt: a, last: flag },
@@ -433,7 +433,7 @@ fn report_of(raw: &RawControl, body: &mut Body<'_>) -> Result<Report, FormatErro
     })
 }
 
-fn proposal_of(raw: &RawControl, body: &mut Body<'_>) -> Result<Proposal, FormatError> {
+fn proposal_of(raw: &RawControl, forced: bool, body: &mut Body<'_>) -> Result<Proposal, FormatError> {
     let peers = body.fixed::<[RawStamp; 8]>("proposal")?.map(Stamp::from);
     let last_in = body.fixed::<[RawEpoch; 8]>("proposal")?.map(Epoch::from);
     let small = raw.small.get();
@@ -452,6 +452,7 @@ fn proposal_of(raw: &RawControl, body: &mut Body<'_>) -> Result<Proposal, Format
         resting: MemberSet(small as u8),
         last_in,
         keeper,
+        forced,
         verdicts: misses(body, "proposal")?,
     })
 }

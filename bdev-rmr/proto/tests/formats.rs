@@ -83,6 +83,7 @@ fn messages() -> Vec<Msg> {
         resting: MemberSet(4),
         last_in: record().last_in,
         keeper: Some(MemberId::at(1)),
+        forced: true,
         verdicts: vec![misses(4), misses(5)],
     };
     let slice = MapSlice {

@@ -171,6 +171,12 @@ impl World {
         client.set() == Self::wanted(client) && client.set().iter().all(clean)
     }
 
+    /// Does every serving leg besides `node` hold everything, durably?
+    pub fn is_whole_without(&self, node: usize) -> bool {
+        let others = self.nodes.iter().enumerate().filter(|(index, _)| *index != node);
+        others.filter_map(|(_, n)| n.store.as_ref()).all(|s| s.dirty_chunks() == 0)
+    }
+
     /// Why not, for the report.
     pub(crate) fn describe(&self) -> String {
         let mut text = String::new();

@@ -26,6 +26,10 @@ fn activate_from_environment() {
     }
 }
 
+/// What blocks may hold.
+#[derive(Clone)]
+pub struct History(crate::oracle::Oracle);
+
 /// A world and a client in it.
 pub struct Script {
     /// The world, for what the language has no word for.
@@ -320,6 +324,22 @@ impl Script {
     /// Starts the client again with these options.
     pub fn restart_client_with(&mut self, options: StartOptions) {
         self.world.forced |= !options.force.is_empty() || options.accept.is_some();
+        self.world.start_host_with(self.host, options);
+    }
+
+    /// What blocks may hold now: a history to come back to.
+    pub fn history(&self) -> History {
+        History(self.world.oracle.clone())
+    }
+
+    /// From now on only what `history` allows is right: the operator gave up what was written since it was taken.
+    pub fn choose(&mut self, history: &History) {
+        self.world.oracle = history.0.clone();
+    }
+
+    /// Starts a client on the other host with these options and makes it the one that the script speaks to.
+    pub fn other_client_with(&mut self, options: StartOptions) {
+        self.host = 1 - self.host;
         self.world.start_host_with(self.host, options);
     }
 

@@ -11,6 +11,8 @@ use std::collections::BTreeMap;
 
 /// No store can make a client wait longer than this for another's lease, ns.
 const LEASE_MAX_NS: Now = 60_000_000_000;
+/// Regions asked for at a time by a start by force.
+const FORCE_PAGE: u64 = 1024;
 
 /// What has come in for this generation.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
@@ -18,10 +20,17 @@ pub(super) struct Assembly {
     reports: [Option<Report>; MEMBERS_MAX],
     start: MemberSet,
     misses: [Option<BTreeMap<RegionNo, RegionMisses>>; MEMBERS_MAX],
+    /// Who has answered the query.
+    answered: MemberSet,
     proposal: Option<Box<Proposal>>,
     adopted: MemberSet,
     /// On a side that the caller gave up.
     discarded: MemberSet,
+    /// Others of the newest set are not here, and the caller does without them.
+    forced: bool,
+    /// By force: all regions are asked for, in pages; this is the first of the next.
+    cursor: u64,
+    given_up: GivenUp,
     asked_at: Now,
     /// Since when this stage waits.
     since: Now,
@@ -51,13 +60,14 @@ impl Client {
         self.promise = Promise { generation, nonce: self.nonce };
         self.change = None;
         self.join = None;
-        self.assembly = Assembly { since: now, asked_at: now, not_before, ..Assembly::default() };
+        self.assembly =
+            Assembly { since: now.max(not_before), asked_at: now, not_before, ..Assembly::default() };
+        for leg in &mut self.legs {
+            leg.why = None;
+        }
         if not_before > now {
             self.assembly.asked_at = 0;
             return;
-        }
-        for leg in &mut self.legs {
-            leg.why = None;
         }
         for member in self.contacts().iter() {
             self.ask_promise(member, out);
@@ -206,6 +216,9 @@ impl Client {
             base.foreign = foreign;
             return Outlook::Wait(base, foreign);
         }
+        if !self.options.force.is_empty() {
+            return self.forced_outlook(base, here);
+        }
         let absent = |m: &MemberId| !here.has(*m) || self.went_back(*m, newest.adopted);
         let absent = newest.set.iter().filter(absent).fold(MemberSet::EMPTY, MemberSet::with);
         if absent.is_empty() { Outlook::Start(base) } else { Outlook::Wait(base, absent) }
@@ -215,6 +228,7 @@ impl Client {
     fn evaluate(&mut self, now: Now, out: &mut Vec<ClientAction>) {
         let base = match self.outlook() {
             Outlook::Create(members) => return self.create(now, members, out),
+            Outlook::Start(base) if self.should_wait(now, base.newest.members) => return,
             Outlook::Start(base) => base,
             Outlook::Wait(base, _) if base.newest.adopted > Epoch::default() => {
                 self.members = base.newest.members; // Whom else to ask.
@@ -223,10 +237,16 @@ impl Client {
             Outlook::Nobody | Outlook::Wait(..) => return,
         };
         let newest = base.newest;
-        let holds = |m: &MemberId| self.report(*m).is_some_and(|r| r.record.adopted == newest.adopted);
-        let holders = newest.set.iter().filter(holds).fold(MemberSet::EMPTY, MemberSet::with);
+        let holders = self.holders(&newest);
         self.assembly.start = start_set(newest.set, holders, newest.origin);
         self.assembly.discarded = base.discarded;
+        self.assembly.given_up.members = base.discarded;
+        if !self.options.force.is_empty() {
+            self.assembly.start = self.forced_start(&newest);
+            self.assembly.forced = true;
+            let lost = newest.set.minus(self.assembly.start);
+            self.assembly.given_up.members = base.discarded.or(lost);
+        }
         (self.members, self.last_in) = (newest.members, newest.last_in);
         self.resting = if Mutant::RestForgotten.on() { MemberSet::EMPTY } else { newest.resting };
         if Mutant::ForgetLastIn.on() {
@@ -235,6 +255,50 @@ impl Client {
         self.assembly.since = now;
         if !self.query(out) {
             self.propose_start(now, out);
+        }
+    }
+
+    /// The first start of a client gives members that are connected a moment to answer: who starts without having heard
+    /// them learns of another history only when it serves.
+    fn should_wait(&self, now: Now, members: MemberSet) -> bool {
+        let silent = |m: &MemberId| self.legs[m.index()].up && self.report(*m).is_none();
+        let patience = 2 * self.config.retry_ns;
+        !self.held && now < self.assembly.since + patience && members.iter().any(|m| silent(&m))
+    }
+
+    fn holders(&self, newest: &EpochRecord) -> MemberSet {
+        let holds = |m: &MemberId| self.report(*m).is_some_and(|r| r.record.adopted == newest.adopted);
+        newest.set.iter().filter(holds).fold(MemberSet::EMPTY, MemberSet::with)
+    }
+
+    /// By force: all that were named are here, and one of them holds the newest epoch that is here.
+    fn forced_outlook(&self, mut base: Base, here: MemberSet) -> Outlook {
+        let force = self.options.force;
+        if !force.within(here) {
+            return Outlook::Wait(base, force.minus(here));
+        }
+        if self.forced_start(&base.newest).is_empty() && !Mutant::ForceStale.on() {
+            base.newer = self.holders(&base.newest);
+            return Outlook::Wait(base, base.newer);
+        }
+        Outlook::Start(base)
+    }
+
+    /// Of those named by force: who would be up to date if all others were here; who went back in time only if there is
+    /// nobody else.
+    fn forced_start(&self, newest: &EpochRecord) -> MemberSet {
+        let (force, holders) = (self.options.force, self.holders(newest));
+        if Mutant::ForceStale.on() {
+            return force;
+        }
+        let named = match start_set(newest.set, holders, newest.origin).and(force) {
+            MemberSet::EMPTY => holders.and(force),
+            named => named,
+        };
+        let sound = |m: &MemberId| !self.went_back(*m, newest.adopted);
+        match named.iter().filter(sound).fold(MemberSet::EMPTY, MemberSet::with) {
+            MemberSet::EMPTY => named,
+            sound => sound,
         }
     }
 
@@ -256,6 +320,7 @@ impl Client {
             Outlook::Wait(base, _) | Outlook::Start(base) => {
                 let stamp = self.remembered(member, base.newest.adopted);
                 match stamp {
+                    _ if base.newer.has(member) => Why::HoldsNewer,
                     _ if base.foreign.has(member) || base.discarded.has(member) => Why::SplitBrain,
                     _ if !base.newest.members.has(member) => Why::Stranger,
                     Some(stamp) if stamp.incarnation != report.incarnation => Why::OtherDisk,
@@ -299,15 +364,34 @@ impl Client {
 
     /// Asks who missed what of the suspect regions. False if there are none.
     fn query(&self, out: &mut Vec<ClientAction>) -> bool {
-        let regions: Vec<RegionNo> = self.suspects().into_keys().collect();
+        let regions = self.regions_in_question();
         if regions.is_empty() {
             return false;
         }
-        for member in self.assembly.start.iter().filter(|m| self.assembly.misses[m.index()].is_none()) {
+        for member in self.assembly.start.minus(self.assembly.answered).iter() {
             let msg = Msg::Query { promise: self.promise, regions: regions.clone() };
             out.push(ClientAction::Send(member, msg));
         }
         true
+    }
+
+    /// Of whose misses a start depends: where something is suspect; by force everywhere, a page at a time.
+    fn regions_in_question(&self) -> Vec<RegionNo> {
+        if !self.assembly.forced {
+            return self.suspects().into_keys().collect();
+        }
+        let end = self.geometry.regions().min(self.assembly.cursor + FORCE_PAGE);
+        (self.assembly.cursor..end).map(RegionNo).collect()
+    }
+
+    /// The answers to one page are here: asks for the next. False if it was the last.
+    fn next_page(&mut self, now: Now, out: &mut Vec<ClientAction>) -> bool {
+        self.assembly.cursor += FORCE_PAGE;
+        if !self.assembly.forced || self.assembly.cursor >= self.geometry.regions() {
+            return false;
+        }
+        (self.assembly.answered, self.assembly.since) = (MemberSet::EMPTY, now);
+        self.query(out)
     }
 
     pub(super) fn on_query_reply(
@@ -322,15 +406,34 @@ impl Client {
         if promise != self.promise || !waiting || !self.assembly.start.has(from) {
             return;
         }
-        self.assembly.misses[from.index()] = Some(misses.into_iter().map(|m| (m.region, m)).collect());
-        if self.assembly.start.iter().all(|m| self.assembly.misses[m.index()].is_some()) {
+        let of_this_page = |m: &RegionMisses| !self.assembly.forced || m.region.0 >= self.assembly.cursor;
+        if !misses.iter().all(of_this_page) {
+            return; // A late answer to an earlier page.
+        }
+        let known = self.assembly.misses[from.index()].get_or_insert_default();
+        known.extend(misses.into_iter().filter(|m| !m.is_empty()).map(|m| (m.region, m)));
+        self.assembly.answered = self.assembly.answered.with(from);
+        if self.assembly.start.within(self.assembly.answered) && !self.next_page(now, out) {
             self.propose_start(now, out);
         }
     }
 
     fn propose_start(&mut self, now: Now, out: &mut Vec<ClientAction>) {
-        let verdicts =
-            self.suspects().into_iter().map(|(region, entries)| self.verdict(region, &entries)).collect();
+        let mut regions = self.suspects();
+        if self.assembly.forced {
+            let known = self.assembly.misses.iter().flatten().flat_map(|misses| misses.keys());
+            for region in known {
+                regions.entry(*region).or_default();
+            }
+        }
+        let mut verdicts = Vec::new();
+        for (region, entries) in regions {
+            let mut verdict = self.verdict(region, &entries);
+            if self.assembly.forced {
+                self.assembly.given_up.chunks += self.decide_lost(&mut verdict);
+            }
+            verdicts.push(verdict);
+        }
         self.propose_assembly(now, Origin::Assembly, verdicts, out);
     }
 
@@ -364,6 +467,30 @@ impl Client {
         verdict
     }
 
+    /// By force: of chunks that nobody who starts holds clean, what the first of them has counts; all others, wherever
+    /// they are, missed it. Returns how many chunks that are.
+    fn decide_lost(&self, verdict: &mut RegionMisses) -> u64 {
+        let (region, start) = (verdict.region, self.assembly.start);
+        let all = self.geometry.all_of(region);
+        let missed = start.iter().fold(all, |bits, m| bits.and(self.own_misses(m, region).missed[m.index()]));
+        let unsure = start.iter().fold(all, |bits, m| {
+            let own = self.own_misses(m, region);
+            bits.and(own.missed[m.index()].or(own.suspect))
+        });
+        let first = start.iter().next();
+        for member in MemberSet(u8::MAX).iter().filter(|m| Some(*m) != first) {
+            let lost = match (start.has(member), Mutant::GivenUpElsewhere.on()) {
+                (true, _) => missed,
+                (false, false) => unsure,
+                (false, true) => ChunkBits::NONE,
+            };
+            let bits = &mut verdict.missed[member.index()];
+            *bits = bits.or(lost);
+        }
+        verdict.suspect = verdict.suspect.or(missed);
+        u64::from(unsure.len())
+    }
+
     fn own_misses(&self, member: MemberId, region: RegionNo) -> RegionMisses {
         let misses = self.assembly.misses[member.index()].as_ref();
         misses.and_then(|m| m.get(&region)).copied().unwrap_or_default()
@@ -383,7 +510,8 @@ impl Client {
         // Suspect marks outlive a join, so whoever settled the chunk may be outside: only when all are here is a suspect
         // copy as good as any.
         let suspect = self.own_misses(source, region).suspect.has(index);
-        (!suspect || self.assembly.start == self.members).then_some(source)
+        let all = self.assembly.start == self.members || self.assembly.forced;
+        (!suspect || all).then_some(source)
     }
 
     fn propose_assembly(
@@ -401,14 +529,14 @@ impl Client {
         for member in set.or(discarded).iter() {
             last_in[member.index()] = epoch;
         }
-        for member in discarded.iter() {
+        for member in discarded.iter().filter(|_| !Mutant::AcceptBoth.on()) {
             peers[member.index()] = Stamp::default();
         }
         let resting = self.resting.minus(set);
         let members = self.members;
-        let keeper = None;
+        let (keeper, forced) = (None, self.assembly.forced);
         let proposal =
-            Proposal { epoch, origin, set, members, base, peers, resting, last_in, keeper, verdicts };
+            Proposal { epoch, origin, set, members, base, peers, resting, last_in, keeper, forced, verdicts };
         self.assembly.proposal = Some(Box::new(proposal));
         self.assembly.since = now;
         self.send_start(out);
@@ -453,6 +581,9 @@ impl Client {
         let set = proposal.set;
         (self.members, self.resting, self.last_in) = (proposal.members, proposal.resting, proposal.last_in);
         // Force and a choice of sides are good for one start: not again when a generation follows by itself.
+        if self.assembly.forced || !self.assembly.given_up.members.is_empty() {
+            self.given_up = self.assembly.given_up;
+        }
         (self.options.force, self.options.accept) = (MemberSet::EMPTY, None);
         for (leg, stamp) in self.legs.iter_mut().zip(proposal.peers) {
             leg.stamp = stamp;
@@ -480,6 +611,10 @@ impl Client {
             return;
         }
         self.assembly.asked_at = now;
+        if !settled {
+            self.evaluate(now, out);
+        }
+        let settled = !self.assembly.start.is_empty();
         if self.assembly.proposal.is_some() {
             self.send_start(out);
         } else if settled {
@@ -502,6 +637,17 @@ struct Base {
     foreign: MemberSet,
     /// On a side that the caller gave up.
     discarded: MemberSet,
+    /// Hold a newer epoch than all that are to start by force.
+    newer: MemberSet,
+}
+
+/// What a start by force, or a choice of sides, did without.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub struct GivenUp {
+    /// Members whose newer writes, if there are any, are lost.
+    pub members: MemberSet,
+    /// Chunks of which nobody who started was known to hold the newest contents: what the first of them held counts.
+    pub chunks: u64,
 }
 
 enum Outlook {

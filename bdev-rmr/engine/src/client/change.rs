@@ -143,6 +143,7 @@ impl Client {
             resting,
             last_in,
             keeper: None,
+            forced: false,
             verdicts: Vec::new(),
         }
     }

@@ -185,6 +185,10 @@ impl Client {
             return;
         }
         let deadline = now + self.config.command_ns;
+        // What is not clean everywhere may be by now: it is asked again.
+        for leg in self.legs.iter_mut().filter(|leg| leg.dirty_chunks > 0) {
+            (leg.told, leg.beat_at) = (false, 0);
+        }
         self.command = Some(Running { tag, command, deadline, tried: false, proposed: None });
         self.step_command(now, out);
     }

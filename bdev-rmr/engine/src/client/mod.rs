@@ -22,6 +22,7 @@ mod ops;
 mod reads;
 mod status;
 
+pub use assembly::GivenUp;
 pub use command::{Command, CommandError};
 pub use ops::Request;
 pub use status::{Status, Why};
@@ -195,6 +196,7 @@ pub struct Client {
     /// By member: newest epoch of this history in whose set it was.
     last_in: [Epoch; MEMBERS_MAX],
     command: Option<command::Running>,
+    given_up: assembly::GivenUp,
     promise: Promise,
     epoch: Epoch,
     set: MemberSet,
@@ -240,6 +242,7 @@ impl Client {
             resting: MemberSet::EMPTY,
             last_in: [Epoch::default(); MEMBERS_MAX],
             command: None,
+            given_up: assembly::GivenUp::default(),
             promise: Promise::default(),
             epoch: Epoch::default(),
             set: MemberSet::EMPTY,

@@ -1,6 +1,6 @@
 //! Where every member stands, and whom a pool that does not serve waits for.
 
-use super::{Client, Phase};
+use super::{Client, GivenUp, Phase};
 use crate::event::Now;
 use rmr_proto::{Epoch, MemberId, MemberSet};
 
@@ -44,6 +44,12 @@ pub enum Why {
          wait for the resync of the others, or give its old disk up with `replace` by force"
     )]
     WouldVoid,
+    /// Not named by a start by force, and newer than all that are.
+    #[error(
+        "is here and holds a newer epoch than those named by force: name it too, choose a side with `accept`, or take it \
+         away"
+    )]
+    HoldsNewer,
     /// On its way in.
     #[error("is being let in")]
     Joining,
@@ -73,6 +79,8 @@ pub struct Status {
     pub set: MemberSet,
     /// While assembling: whom it waits for. `legs` says why.
     pub waits_for: MemberSet,
+    /// What the last start by force did without.
+    pub given_up: GivenUp,
     /// Everybody who is known and not up to date, and why.
     pub legs: Vec<(MemberId, Why)>,
 }
@@ -89,6 +97,7 @@ impl Client {
             resting: self.resting,
             set: if serving { self.set } else { MemberSet::EMPTY },
             waits_for: if self.phase == Phase::Assembling { self.waits_for() } else { MemberSet::EMPTY },
+            given_up: self.given_up,
             legs: known.filter_map(|member| self.why(now, member).map(|why| (member, why))).collect(),
         }
     }

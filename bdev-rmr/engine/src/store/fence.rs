@@ -276,7 +276,12 @@ impl Store {
         }
         match proposal.origin {
             Origin::Create { reference } => self.apply_create(proposal.members.without(reference)),
-            Origin::Assembly => self.apply_verdicts(&proposal.verdicts),
+            Origin::Assembly => {
+                if proposal.forced {
+                    self.forget_settled(proposal);
+                }
+                self.apply_verdicts(&proposal.verdicts);
+            }
             Origin::Shrink => {}
             Origin::Join { member } if member == self.member() => self.apply_own_join(),
             Origin::Join { member } => self.mark_if_other_disk(member, proposal.peers[member.index()]),
@@ -314,6 +319,19 @@ impl Store {
                 self.meta.add_missed(region, member, all);
             }
             self.changed(region);
+        }
+    }
+
+    /// A start by force decides chunks that nobody holds: whom it makes the source has not missed them any more.
+    fn forget_settled(&mut self, proposal: &Proposal) {
+        for verdict in &proposal.verdicts {
+            for member in proposal.set.iter() {
+                let stale = self.meta.ram.missed(verdict.region, member).and(verdict.suspect);
+                if !stale.is_empty() {
+                    let missed = &mut self.meta.misses_mut(verdict.region).missed[member.index()];
+                    *missed = missed.minus(stale);
+                }
+            }
         }
     }
 

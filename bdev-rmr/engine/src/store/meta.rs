@@ -210,11 +210,8 @@ impl Meta {
 
     /// Chunks of `region` that are not clean on this store, or not durably so yet.
     fn count_unclean(&self, region: RegionNo) -> u64 {
-        let durable = match Mutant::CountUndurable.on() {
-            true => ChunkBits::NONE,
-            false => self.durable.unclean(region, self.me),
-        };
-        u64::from(self.ram.unclean(region, self.me).or(durable).len())
+        let both = self.ram.unclean(region, self.me).or(self.durable.unclean(region, self.me));
+        u64::from(both.len())
     }
 
     /// What is not clean in `region` is about to change: it is counted again at the end of the event.
