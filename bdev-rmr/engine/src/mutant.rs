@@ -93,6 +93,16 @@ pub enum Mutant {
     UnsuspectAtJoin,
     /// A chunk is copied without an entry for what came along with it.
     CopyWithoutEntry,
+    /// A stale chunk is marked before the writes executed on it were answered by all legs (finding 11).
+    MarkBeforeHorizon,
+    /// A write that covers only a part of a missed chunk cleans it (H31, finding 16).
+    PartOverwriteCleans,
+    /// A leg that cannot read leaves the set although no other is whole.
+    EjectTheLast,
+    /// A scrub does not wait for requests on its chunk.
+    ScrubWithoutLanes,
+    /// A scrub repairs whoever differs from the leg of the lowest id.
+    ScrubBelievesFirst,
 }
 
 #[cfg(feature = "mutants")]
@@ -172,5 +182,10 @@ impl Mutant {
         Self::StaleLastWord,
         Self::UnsuspectAtJoin,
         Self::CopyWithoutEntry,
+        Self::MarkBeforeHorizon,
+        Self::PartOverwriteCleans,
+        Self::EjectTheLast,
+        Self::ScrubWithoutLanes,
+        Self::ScrubBelievesFirst,
     ];
 }

@@ -76,6 +76,10 @@ impl World {
                 self.stats.epochs += 1;
             }
         }
+        let scrub = self.scrub_of(host);
+        if scrub.mismatches > self.rotten {
+            self.fail(format!("a scrub found legs to differ where nothing rotted: {scrub:?}"));
+        }
         for action in out.drain(..) {
             self.client_action(host, action);
         }

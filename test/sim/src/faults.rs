@@ -16,6 +16,8 @@ enum Fault {
     Clog,
     OldImage,
     Wipe,
+    Latent,
+    Scrub,
 }
 
 impl World {
@@ -42,6 +44,8 @@ impl World {
             (Fault::Clog, o.clog),
             (Fault::OldImage, o.old_image),
             (Fault::Wipe, o.wipe),
+            (Fault::Latent, o.latent),
+            (Fault::Scrub, o.scrub),
         ];
         let total: u32 = menu.iter().map(|(_, weight)| weight).sum();
         if total > 0 {
@@ -96,6 +100,17 @@ impl World {
             Fault::Cut | Fault::Clog => self.inject_link(matches!(fault, Fault::Cut), delay),
             Fault::OldImage => self.inject_image(node),
             Fault::Wipe => self.inject_wipe(node),
+            Fault::Latent => {
+                self.count("latent sector error");
+                let block = self.rng.u64(0..self.options.hot_blocks.max(1));
+                self.nodes[node].disk.bad.insert(block);
+            }
+            Fault::Scrub => {
+                let host = self.rng.usize(0..self.hosts.len());
+                let first = self.rng.u64(0..self.geometry.chunks());
+                let pace = self.rng.u64(0..20 * MS);
+                self.start_scrub(host, first, pace);
+            }
             Fault::Kill | Fault::Power => {}
         }
     }

@@ -16,7 +16,7 @@
 //!
 //! # Map of files
 //! `world` events, time, messages · `stores`, `clients` driving the engines · `node` a storage node · `host` a compute node and its load · `disk` ·
-//! `net` · `oracle` what blocks may hold · `check` what is compared across engines · `faults` the swarm's hand ·
+//! `net` · `oracle` what blocks may hold · `check` what is compared across engines · `faults` the swarm's hand · `media` rot and scrub ·
 //! `options` what a seed switches on · `run` a seed from start to verdict · `script` the scenario language.
 //!
 //! # Where the tests are
@@ -27,6 +27,7 @@ mod clients;
 mod disk;
 mod faults;
 mod host;
+mod media;
 mod net;
 mod node;
 pub mod options;

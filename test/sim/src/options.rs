@@ -1,6 +1,9 @@
 //! What a seed switches on.
 
 use crate::world::MS;
+use rmr_engine::ResyncLimits;
+use rmr_engine::client::ReadPolicy;
+use rmr_proto::MemberId;
 
 /// Shape and faults of one run. Times in ns, rates per million or mean time between.
 #[derive(Clone, Debug, PartialEq)]
@@ -35,6 +38,18 @@ pub struct Options {
     pub disk_jitter_ns: u64,
     /// Writes, flushes and metadata writes that fail.
     pub disk_error_ppm: u32,
+    /// Reads that fail once.
+    pub read_error_ppm: u32,
+    /// Weight of a block that cannot be read until it is written again.
+    pub latent: u32,
+    /// Weight of a scrub being started.
+    pub scrub: u32,
+    /// Read errors of a leg before it leaves.
+    pub read_errors_max: u32,
+    /// Which leg serves a read.
+    pub read_policy: ReadPolicy,
+    /// How fast chunks are copied.
+    pub resync: ResyncLimits,
     /// Metadata writes take this much longer.
     pub meta_delay_ns: u64,
     /// Disk operations that take up to 30 ms.
@@ -95,6 +110,12 @@ impl Options {
             disk_jitter_ns: 10_000,
             disk_error_ppm: 0,
             disk_slow_ppm: 0,
+            read_error_ppm: 0,
+            latent: 0,
+            scrub: 0,
+            read_errors_max: 64,
+            read_policy: ReadPolicy::InTurn,
+            resync: ResyncLimits::default(),
             meta_delay_ns: 0,
             fault_every_ns: 0,
             kill: 0,
@@ -127,6 +148,19 @@ impl Options {
         let (client_crash, takeover) = (some(50, 1, 8), some(30, 1, 4));
         let (cut, clog) = (some(60, 1, 10), some(40, 1, 6));
         let (old_image, wipe) = (some(30, 1, 6), some(30, 1, 4));
+        let (read_error_ppm, latent, scrub) = (some(25, 10, 3000), some(40, 1, 10), some(40, 1, 10));
+        let read_policy = match rng.u8(0..4) {
+            0 => ReadPolicy::InTurn,
+            1 => ReadPolicy::LeastInFlight,
+            2 => ReadPolicy::LowestLatency,
+            _ => ReadPolicy::Prefer(MemberId::at(rng.usize(0..3))),
+        };
+        let resync = ResyncLimits {
+            bytes_per_sec: if rng.bool() { 0 } else { rng.u64(200_000..20_000_000) },
+            min_bytes_per_sec: rng.u64(200_000..20_000_000),
+            busy_share_pct: rng.u8(1..=100),
+            busy_ns: rng.u64(0..50 * MS),
+        };
         let blocks = rng.u64(9..100);
         Self {
             members: *[1, 2, 2, 2, 3, 3, 3, 4, 5].get(rng.usize(0..9)).unwrap_or(&3),
@@ -147,6 +181,12 @@ impl Options {
             deadline_ns: rng.u64(100 * MS..5_000 * MS),
             encode: rng.u8(0..8) == 0,
             safety_ns: rng.u64(2_000 * MS..20_000 * MS),
+            read_error_ppm,
+            latent,
+            scrub,
+            read_errors_max: rng.u32(0..20),
+            read_policy,
+            resync,
             loss_ppm,
             duplicate_ppm,
             slow_ppm,

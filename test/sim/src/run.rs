@@ -73,6 +73,7 @@ fn heal(world: &mut World) {
     let o = &mut world.options;
     (o.loss_ppm, o.duplicate_ppm, o.slow_ppm, o.disk_slow_ppm) = (0, 0, 0, 0);
     world.net.heal();
+    world.nodes.iter_mut().for_each(|node| node.disk.bad.clear());
     for node in 0..world.nodes.len() {
         if world.nodes[node].store.is_none() {
             world.restart_in(node, MS);
@@ -123,6 +124,7 @@ fn heal(world: &mut World) {
         let text = world.describe();
         world.fail(format!("{left} requests have not ended ({ios} did since the calm):{text}"));
     }
+    world.media_phase();
     world.compare_legs();
 }
 
@@ -145,6 +147,9 @@ pub fn minimise(seed: u64) -> Option<Outcome> {
         |o| o.slow_ppm = 0,
         |o| o.disk_error_ppm = 0,
         |o| o.disk_slow_ppm = 0,
+        |o| o.read_error_ppm = 0,
+        |o| o.latent = 0,
+        |o| o.scrub = 0,
         |o| o.depth = 1,
         |o| o.safety_ns /= 2,
         |o| o.members = 2,

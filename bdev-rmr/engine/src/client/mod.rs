@@ -19,8 +19,11 @@ mod horizon;
 mod lanes;
 mod ops;
 mod reads;
+mod scrub;
 
 pub use ops::Request;
+pub use reads::ReadPolicy;
+pub use scrub::{Scrub, ScrubCommand, ScrubRange, ScrubState};
 
 use crate::event::{Completion, Now, UserTag};
 use horizon::Horizon;
@@ -49,6 +52,12 @@ pub struct ClientConfig {
     pub rejoin_max_ns: Now,
     /// At most this long between a write and a flush of our own while a leg asks for one, ns.
     pub flush_ns: Now,
+    /// Which leg serves a read.
+    pub read_policy: ReadPolicy,
+    /// A leg that cannot read more chunks than this within the window leaves the set, if another is whole.
+    pub read_errors_max: u32,
+    /// The window, ns.
+    pub read_error_window_ns: Now,
 }
 
 impl Default for ClientConfig {
@@ -64,6 +73,9 @@ impl Default for ClientConfig {
             rejoin_ns: 100 * MS,
             rejoin_max_ns: 10_000 * MS,
             flush_ns: 500 * MS,
+            read_policy: ReadPolicy::InTurn,
+            read_errors_max: 64,
+            read_error_window_ns: 60_000 * MS,
         }
     }
 }
@@ -84,6 +96,8 @@ pub enum ClientEvent {
     Up(MemberId),
     /// It is gone.
     Down(MemberId),
+    /// Compare what the legs hold, or stop comparing.
+    Scrub(ScrubCommand),
     /// Time has passed.
     Tick,
 }
@@ -133,6 +147,7 @@ struct Leg {
     stamp: Stamp,
     rejoin_at: Now,
     rejoin_pause: Now,
+    reads: reads::ReadLeg,
 }
 
 /// One client of one pool.
@@ -169,6 +184,8 @@ pub struct Client {
     /// When a generation was last started to settle suspect chunks.
     unstuck_at: Now,
     turn: usize,
+    read_errors: u64,
+    scrub: scrub::Scrubber,
     sending: u32,
     last_tick: Now,
 }
@@ -176,7 +193,8 @@ pub struct Client {
 impl Client {
     /// A client of the pool with these members. `nonce` tells it from every other client, ever: draw it at random.
     pub fn new(geometry: Geometry, members: MemberSet, nonce: u64, config: ClientConfig) -> Self {
-        let shift = config.request_shift_max.max(8);
+        // A scrub takes a whole chunk.
+        let shift = config.request_shift_max.max(8).max(geometry.chunk_shift());
         Self {
             geometry,
             config,
@@ -205,6 +223,8 @@ impl Client {
             flushed_at: 0,
             unstuck_at: 0,
             turn: 0,
+            read_errors: 0,
+            scrub: scrub::Scrubber::default(),
             sending: 0,
             last_tick: 0,
         }
@@ -221,6 +241,7 @@ impl Client {
                 self.legs[member.index()].up = false;
                 self.lose(now, member, out);
             }
+            ClientEvent::Scrub(command) => self.on_scrub(now, command),
             ClientEvent::Tick => self.on_tick(now, out),
         }
         self.run_ready(now, out);
@@ -267,6 +288,12 @@ impl Client {
             Msg::JoinReady { epoch, attempt, last, stamp } => {
                 self.on_join_ready(now, from, epoch, (attempt, last), stamp, out);
             }
+            Msg::Checked { epoch, tag, status, crc } => {
+                self.on_checked(now, from, (epoch, tag), status, Some(crc), out)
+            }
+            Msg::Repaired { epoch, tag, status } => {
+                self.on_checked(now, from, (epoch, tag), status, None, out)
+            }
             other => {
                 if let Msg::Io(_, Some(buf)) | Msg::CopyReply { buf: Some(buf), .. } = other {
                     out.push(ClientAction::Release(buf));
@@ -288,6 +315,7 @@ impl Client {
                     self.beat(now, out);
                     self.step_join(now, out);
                     self.flush_for_legs(now, out);
+                    self.step_scrub(now);
                 }
             }
         }

@@ -15,8 +15,11 @@ mod intent;
 mod io;
 mod join;
 mod meta;
+mod pace;
+mod source;
 
 pub use meta::{View, format, read_view};
+pub use pace::Resync;
 
 use crate::event::{DiskOp, Now, OpenError, Party, StoreAction, StoreConfig, StoreEvent};
 use crate::mutant::Mutant;
@@ -66,6 +69,7 @@ pub struct Store {
     flushed: Seq,
     requests: io::Requests,
     copies: copy::Copies,
+    sources: source::Sources,
     joining: Option<join::Joining>,
     /// Whom the last word was given to, in which attempt, and how many chunks had been called clean by then.
     last_word: Option<(MemberId, u64, u64)>,
@@ -114,7 +118,8 @@ impl Store {
             answered: Seq(0),
             flushed: Seq(0),
             requests: io::Requests::default(),
-            copies: copy::Copies::default(),
+            copies: copy::Copies::new(config.resync),
+            sources: source::Sources::default(),
             joining: None,
             last_word: None,
             changes: BTreeMap::new(),
@@ -129,6 +134,8 @@ impl Store {
         match event {
             StoreEvent::Msg(from, msg) => self.on_msg(now, from, msg, out),
             StoreEvent::Disk { op, ok, buf } => self.on_disk_done(now, op, ok, buf, out),
+            StoreEvent::Checksum { op: DiskOp::Check(slot), crc } => self.on_checksum(now, slot, crc, out),
+            StoreEvent::Checksum { .. } => {}
             StoreEvent::Tick => self.on_tick(now, out),
         }
         if self.meta.failed() && self.service != Service::Latched {
@@ -169,8 +176,15 @@ impl Store {
             (Party::Member(peer), Msg::CopyRead { epoch, copy, chunk }) => {
                 self.on_copy_read(peer, epoch, copy, chunk, out);
             }
-            (Party::Member(peer), Msg::CopyReply { epoch, copy, last, buf }) => {
-                self.on_copy_reply(now, peer, (epoch, copy, last), buf, out);
+            (Party::Member(peer), Msg::CopyReply { epoch, copy, last, unreadable, buf }) => {
+                let answer = buf.ok_or(unreadable);
+                self.on_copy_reply(now, peer, (epoch, copy, last), answer, out);
+            }
+            (Party::Client(_), Msg::Check { epoch, tag, chunk }) => {
+                self.on_check(from, (epoch, tag), chunk, out)
+            }
+            (Party::Client(_), Msg::Repair { epoch, tag, number, answered, chunk }) => {
+                self.on_repair(now, from, (epoch, tag, number), answered, chunk, out);
             }
             (Party::Member(peer), Msg::Cleared { epoch, region, chunks }) => {
                 self.on_cleared(peer, epoch, region, chunks, out);
@@ -198,10 +212,14 @@ impl Store {
                 }
             }
             DiskOp::Fence => self.on_fence_flushed(ok, out),
-            DiskOp::Request(slot) => self.on_request_done(slot, ok, buf, out),
-            DiskOp::Copy(id) => self.on_copy_written(id, ok, out),
-            DiskOp::CopyFlush(id) => self.on_copy_flushed(id, ok, out),
-            DiskOp::Source(slot) => self.on_source_read(slot, ok, buf, out),
+            DiskOp::Request(slot) => self.on_request_done(now, slot, ok, buf, out),
+            DiskOp::Copy(id) => self.on_copy_written(now, id, ok, out),
+            DiskOp::CopyFlush(id) => {
+                self.on_copy_flushed(now, id, ok, out);
+                self.step_copies(now, out);
+            }
+            DiskOp::Source(slot) => self.on_source_read(now, slot, ok, buf, out),
+            DiskOp::Check(_) => {}
         }
         self.step_fence(out);
         self.meta.pump(out);
@@ -210,8 +228,10 @@ impl Store {
     fn on_commit(&mut self, now: Now, out: &mut Vec<StoreAction>) {
         self.fence_committed(now, out);
         self.wake_intents(out);
+        self.send_acks(out);
         self.copies_committed(now, out);
         self.join_committed(out);
+        self.step_copies(now, out);
     }
 
     fn on_tick(&mut self, now: Now, out: &mut Vec<StoreAction>) {
@@ -219,6 +239,7 @@ impl Store {
         if self.service == Service::Latched {
             return;
         }
+        self.copies.pace.tick(now);
         self.clear_idle_entries(now);
         self.step_copies(now, out);
         self.step_join(now, out);
