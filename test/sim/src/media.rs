@@ -2,7 +2,9 @@
 
 use crate::world::{MS, World};
 use rmr_engine::client::{ClientEvent, Scrub, ScrubCommand, ScrubRange, ScrubState};
-use rmr_engine::store::Resync;
+use rmr_engine::store::{Resync, Store};
+use rmr_engine::{OpenError, ResyncLimits};
+use rmr_proto::disk::{Layout, PageKind};
 use rmr_proto::{ChunkNo, MemberId};
 use std::collections::BTreeSet;
 
@@ -51,6 +53,43 @@ impl World {
         self.comparing = false;
     }
 
+    /// From now on data writes of `node` fail, or of nobody.
+    pub fn fail_writes(&mut self, node: Option<usize>) {
+        self.write_fails = node;
+    }
+
+    /// Sets how fast a running store copies.
+    pub fn set_resync_limits(&mut self, node: usize, limits: ResyncLimits) {
+        if let Some(store) = &mut self.nodes[node].store {
+            store.set_resync_limits(limits);
+        }
+    }
+
+    /// Has a request of a scenario ended?
+    pub fn has_ended(&self, user: u64) -> bool {
+        self.results.contains_key(&user)
+    }
+
+    /// Both places of everything that metadata has two copies of, bytes from the start of the area.
+    pub fn metadata_places(&self) -> Vec<[u64; 2]> {
+        let layout = Layout::new(&self.geometry, self.store_config().journal_bytes);
+        let page = |kind| [0, 1].map(|copy| layout.page(kind, 0, copy));
+        let mut places =
+            vec![[0, 1].map(|copy| layout.superblock(copy)), [0, 1].map(|copy| layout.journal(copy))];
+        places.extend([PageKind::Epoch, PageKind::Intent, PageKind::Map].map(page));
+        places
+    }
+
+    /// A bit of metadata flips; a second time it is as it was.
+    pub fn rot_metadata(&mut self, node: usize, at: u64) {
+        self.nodes[node].disk.meta[at as usize + 20] ^= 1;
+    }
+
+    /// Would the store of a node that is down open?
+    pub fn opens(&self, node: usize) -> Result<(), OpenError> {
+        Store::open(&self.nodes[node].disk.meta, self.store_config(), 1).map(|_| ())
+    }
+
     /// Every block can be read again.
     pub fn mend_media(&mut self) {
         self.nodes.iter_mut().for_each(|node| node.disk.bad.clear());
@@ -63,7 +102,7 @@ impl World {
 
     /// How resync of a running store stands.
     pub fn resync(&self, node: usize) -> Resync {
-        self.nodes[node].store.as_ref().map(rmr_engine::store::Store::resync).unwrap_or_default()
+        self.nodes[node].store.as_ref().map(Store::resync).unwrap_or_default()
     }
 
     /// The pool is whole and idle. Some blocks cannot be read any more, with at least three legs some rot; no chunk is hit

@@ -145,6 +145,16 @@ impl Script {
         self.world.start_scrub(self.host, 0, 0);
     }
 
+    /// How the scrub stands.
+    pub fn scrubbed(&self) -> Scrub {
+        self.world.scrub_of(self.host)
+    }
+
+    /// Virtual time, ms.
+    pub fn now_ms(&self) -> u64 {
+        self.world.now / MS
+    }
+
     /// Waits until it is through.
     pub fn until_scrubbed(&mut self) -> Scrub {
         let host = self.host;

@@ -17,13 +17,12 @@ use super::{Service, Store};
 use crate::mutant::Mutant;
 use crate::{DiskOp, Now, Party, StoreAction};
 use rmr_proto::{
-    BlockRange, BufId, ChunkBits, ChunkNo, Continuity, Epoch, IoStatus, MemberId, MemberSet, Msg, RegionNo,
-    Seq, Tag,
+    BlockRange, BufId, ChunkBits, ChunkNo, Continuity, Epoch, MemberId, MemberSet, Msg, RegionNo, Seq, Tag,
 };
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Most chunks remembered as unreadable; more are found again by the next read.
-const UNREADABLE_MAX: usize = 256;
+pub(super) const UNREADABLE_MAX: usize = 256;
 /// Most chunks that wait, each for its own time, after they could not be copied.
 const LATER_MAX: usize = 1024;
 /// So often a chunk that cannot be read is asked for in vain; then only the next failed read makes it be asked for again.
@@ -35,7 +34,7 @@ const PREFERRED_MAX: usize = 16;
 
 /// Why a chunk is copied.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-enum Why {
+pub(super) enum Why {
     /// Missed or suspect here.
     Missed,
     /// Clean here, and the disk cannot read all of it.
@@ -47,7 +46,7 @@ enum Why {
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
-enum Step {
+pub(super) enum Step {
     /// Until every write executed here on the chunk was answered by all legs.
     Horizon(Seq),
     /// Until the mark is durable.
@@ -69,25 +68,25 @@ enum Step {
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
-struct Copy {
-    chunk: ChunkNo,
-    why: Why,
-    step: Step,
-    tried: MemberSet,
-    since: Now,
-    began: Now,
+pub(super) struct Copy {
+    pub(super) chunk: ChunkNo,
+    pub(super) why: Why,
+    pub(super) step: Step,
+    pub(super) tried: MemberSet,
+    pub(super) since: Now,
+    pub(super) began: Now,
     /// Uses the entry of its region.
-    entered: bool,
+    pub(super) entered: bool,
 }
 
 /// Copies under way, and which come next.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 pub(super) struct Copies {
-    active: BTreeMap<u64, Copy>,
+    pub(super) active: BTreeMap<u64, Copy>,
     next_id: u64,
     cursor: ChunkNo,
     preferred: VecDeque<ChunkNo>,
-    unreadable: BTreeSet<ChunkNo>,
+    pub(super) unreadable: BTreeSet<ChunkNo>,
     /// Not before then, and how often in a row it failed.
     later: BTreeMap<ChunkNo, (Now, u32)>,
     not_before: Now,
@@ -110,7 +109,7 @@ impl Copies {
     }
 
     /// Is `chunk` being copied?
-    fn has(&self, chunk: ChunkNo) -> bool {
+    pub(super) fn has(&self, chunk: ChunkNo) -> bool {
         self.active.values().any(|copy| copy.chunk == chunk)
     }
 
@@ -127,7 +126,7 @@ impl Copies {
         }
     }
 
-    fn is_later(&self, now: Now, chunk: ChunkNo) -> bool {
+    pub(super) fn is_later(&self, now: Now, chunk: ChunkNo) -> bool {
         self.later.get(&chunk).is_some_and(|(at, _)| now < *at)
     }
 
@@ -184,7 +183,7 @@ impl Store {
         }
     }
 
-    fn start_copy(&mut self, now: Now, chunk: ChunkNo, why: Why, out: &mut Vec<StoreAction>) {
+    pub(super) fn start_copy(&mut self, now: Now, chunk: ChunkNo, why: Why, out: &mut Vec<StoreAction>) {
         self.copies.next_id += 1;
         let id = self.copies.next_id;
         let last = self.entries.get(&self.geometry().region_of(chunk)).map_or(Seq(0), |entry| entry.last);
@@ -196,74 +195,6 @@ impl Store {
             out.push(StoreAction::Flush { op: DiskOp::CopyFlush(id) });
         }
         self.step_copy(now, id, out);
-    }
-
-    /// A chunk that is clean here could not be read: it is fetched and rewritten, if anybody can deliver it.
-    pub(super) fn note_unreadable(&mut self, now: Now, range: BlockRange) {
-        if self.service != Service::Serving || self.fence.is_some() {
-            return;
-        }
-        let (first, last) = self.geometry().chunks_of(range);
-        for chunk in (first.0..=last.0).map(ChunkNo) {
-            let room = self.copies.unreadable.len() < UNREADABLE_MAX;
-            if room && !self.is_dirty(chunk) && !self.copies.has(chunk) && !self.copies.is_later(now, chunk) {
-                self.copies.unreadable.insert(chunk);
-            }
-        }
-    }
-
-    /// A write that some clean leg has was executed here. Chunks that it covers whole hold the right bytes; what is left is
-    /// to make them durable and to say so. All older writes to them are over: the client keeps their order.
-    pub(super) fn note_overwritten(&mut self, now: Now, range: BlockRange, out: &mut Vec<StoreAction>) {
-        if self.service != Service::Serving || self.fence.is_some() || self.dirty_chunks() == 0 {
-            return;
-        }
-        let (first, last) = self.geometry().chunks_of(range);
-        for chunk in (first.0..=last.0).map(ChunkNo) {
-            let whole = self.chunk_range(chunk);
-            let covered = range.first <= whole.first && whole.end() <= range.end();
-            if (covered || Mutant::PartOverwriteCleans.on())
-                && self.is_dirty(chunk)
-                && !self.copies.has(chunk)
-            {
-                self.start_copy(now, chunk, Why::Overwritten, out);
-            }
-        }
-    }
-
-    /// The client compared this leg with others, and it is this one that is wrong. The mark comes before the answer, the
-    /// copy after it.
-    pub(super) fn on_repair(
-        &mut self,
-        now: Now,
-        from: Party,
-        (epoch, tag, number): (Epoch, Tag, u64),
-        answered: Seq,
-        chunk: ChunkNo,
-        out: &mut Vec<StoreAction>,
-    ) {
-        let bad = chunk.0 >= self.geometry().chunks();
-        if !bad && self.accepts(epoch).is_ok() && !self.requests.first_time(number) {
-            return;
-        }
-        let status = match self.accepts(epoch) {
-            Err(status) => status,
-            Ok(()) if bad => IoStatus::DiskError,
-            Ok(()) if self.is_dirty(chunk) => IoStatus::Done,
-            Ok(()) if self.copies.has(chunk) || !self.has_clean_peer(chunk) => IoStatus::NotClean,
-            Ok(()) => {
-                self.take_horizons(answered, Seq(0));
-                self.start_copy(now, chunk, Why::Stale(from, tag), out);
-                return;
-            }
-        };
-        out.push(StoreAction::Send(from, Msg::Repaired { epoch, tag, status }));
-    }
-
-    fn has_clean_peer(&self, chunk: ChunkNo) -> bool {
-        let (region, index) = (self.geometry().region_of(chunk), self.geometry().index_in_region(chunk));
-        let peers = self.meta.ram.record.set.without(self.member());
-        peers.iter().any(|m| !self.meta.ram.missed(region, m).has(index))
     }
 
     /// What comes next: what cannot be read, what a request waits for, then in order of place.
@@ -331,28 +262,8 @@ impl Store {
         }
     }
 
-    fn mark_stale(&mut self, id: u64, out: &mut Vec<StoreAction>) {
-        let Some(copy) = self.copies.active.get_mut(&id) else { return };
-        let region = self.superblock.geometry.region_of(copy.chunk);
-        let bit = ChunkBits::bit(self.superblock.geometry.index_in_region(copy.chunk));
-        self.meta.add_missed(region, self.superblock.member, bit);
-        copy.step = Step::Marking(self.meta.want());
-        self.changed(region);
-        self.meta.pump(out);
-    }
-
-    /// The mark is durable: from here on it is a missed chunk like any other.
-    fn marked(&mut self, now: Now, id: u64, out: &mut Vec<StoreAction>) {
-        let Some(copy) = self.copies.active.get_mut(&id) else { return };
-        if let Why::Stale(from, tag) = std::mem::replace(&mut copy.why, Why::Missed) {
-            let epoch = self.meta.ram.record.adopted;
-            out.push(StoreAction::Send(from, Msg::Repaired { epoch, tag, status: IoStatus::Done }));
-        }
-        self.ask_source(now, id, out);
-    }
-
     /// Asks the next member of the set that was not asked yet, those not known to miss the chunk first.
-    fn ask_source(&mut self, now: Now, id: u64, out: &mut Vec<StoreAction>) {
+    pub(super) fn ask_source(&mut self, now: Now, id: u64, out: &mut Vec<StoreAction>) {
         let record = self.meta.ram.record;
         let me = self.member();
         let Some(copy) = self.copies.active.get_mut(&id) else { return };

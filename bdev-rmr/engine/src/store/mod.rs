@@ -16,6 +16,7 @@ mod io;
 mod join;
 mod meta;
 mod pace;
+mod repair;
 mod source;
 
 pub use meta::{View, format, read_view};
