@@ -32,6 +32,8 @@ pub enum DiskOp {
     CopyFlush(u64),
     /// Reads a chunk for a peer, by slot.
     Source(u32),
+    /// Takes the checksum of a chunk for a scrub, by slot.
+    Check(u32),
 }
 
 /// Something happened to a store.
@@ -47,6 +49,13 @@ pub enum StoreEvent {
         ok: bool,
         /// Reads: the bytes.
         buf: Option<BufId>,
+    },
+    /// The answer to [`StoreAction::Checksum`].
+    Checksum {
+        /// Which operation.
+        op: DiskOp,
+        /// CRC32C of the range; `None` = the disk could not read it.
+        crc: Option<u32>,
     },
     /// Time has passed.
     Tick,
@@ -72,6 +81,13 @@ pub enum StoreAction {
     },
     /// Read a range into a buffer of the driver.
     Read {
+        /// Names it.
+        op: DiskOp,
+        /// Where.
+        range: BlockRange,
+    },
+    /// Read a range from the medium, past every cache, and tell its CRC32C by [`StoreEvent::Checksum`].
+    Checksum {
         /// Names it.
         op: DiskOp,
         /// Where.
@@ -114,6 +130,25 @@ pub enum IoError {
 /// How a request of the caller ended.
 pub type Completion = Result<(), IoError>;
 
+/// How fast chunks are copied. Can be changed while the store runs.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct ResyncLimits {
+    /// Never faster, bytes a second; 0 = no limit.
+    pub bytes_per_sec: u64,
+    /// Not slower because of clients, bytes a second (of what the disks and peers give).
+    pub min_bytes_per_sec: u64,
+    /// Share of the time that copies may take while clients are busy, per cent, 1 to 100; one chunk at a time then.
+    pub busy_share_pct: u8,
+    /// Clients are busy until this long after their last request, ns.
+    pub busy_ns: Now,
+}
+
+impl Default for ResyncLimits {
+    fn default() -> Self {
+        Self { bytes_per_sec: 0, min_bytes_per_sec: 8 << 20, busy_share_pct: 25, busy_ns: 20_000_000 }
+    }
+}
+
 /// Knobs of a store.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct StoreConfig {
@@ -131,8 +166,8 @@ pub struct StoreConfig {
     pub intent_wait_ns: Now,
     /// Chunks copied at a time.
     pub resync_depth: usize,
-    /// Pause between starts of copies, ns: the rate limit.
-    pub resync_gap_ns: Now,
+    /// How fast chunks are copied.
+    pub resync: ResyncLimits,
     /// A peer that has not answered after this is asked again or passed over, ns.
     pub peer_timeout_ns: Now,
     /// A client not heard for this long has no lease, ns.
@@ -151,7 +186,7 @@ impl Default for StoreConfig {
             intents_soft_max: 1024,
             intent_wait_ns: 50 * MS,
             resync_depth: 4,
-            resync_gap_ns: 0,
+            resync: ResyncLimits::default(),
             peer_timeout_ns: 200 * MS,
             lease_ns: 1_500 * MS,
             slice_regions: 256,

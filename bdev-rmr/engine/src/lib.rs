@@ -18,7 +18,7 @@
 //!
 //! # Map of files
 //! `event` what goes in and out · `store/`: `mod` admission and state, `fence` promise and adoption, `io` requests,
-//! `intent` entries and their clearing, `copy` resync, `join` handing maps over, `meta` metadata and its commits,
+//! `intent` entries and their clearing, `copy` resync, `repair` what else is copied, `source` what it does for peers, `pace` how fast, `join` handing maps over, `meta` metadata and its commits,
 //! `open` reading it back · `client/`: `mod` state and timers, `ops` requests, `fanout` sending and answers,
 //! `reads` which leg serves, `deadlines`, `lanes` order of overlapping IO,
 //! `horizon` answered writes, `assembly`, `change` shrink and join · `mutant` test-only switches.
@@ -32,5 +32,6 @@ pub mod mutant;
 pub mod store;
 
 pub use event::{
-    Completion, DiskOp, IoError, Now, OpenError, Party, StoreAction, StoreConfig, StoreEvent, UserTag,
+    Completion, DiskOp, IoError, Now, OpenError, Party, ResyncLimits, StoreAction, StoreConfig, StoreEvent,
+    UserTag,
 };

@@ -117,6 +117,16 @@ pub enum Mutant {
     GivenUpElsewhere,
     /// The other side of a split brain, once given up, still counts for what it held.
     AcceptBoth,
+    /// A stale chunk is marked before the writes executed on it were answered by all legs (finding 11).
+    MarkBeforeHorizon,
+    /// A write that covers only a part of a missed chunk cleans it (H31, finding 16).
+    PartOverwriteCleans,
+    /// A leg that cannot read leaves the set although no other is whole.
+    EjectTheLast,
+    /// A scrub does not wait for requests on its chunk.
+    ScrubWithoutLanes,
+    /// A scrub repairs whoever differs from the leg of the lowest id.
+    ScrubBelievesFirst,
 }
 
 #[cfg(feature = "mutants")]
@@ -208,5 +218,10 @@ impl Mutant {
         Self::ForceStale,
         Self::GivenUpElsewhere,
         Self::AcceptBoth,
+        Self::MarkBeforeHorizon,
+        Self::PartOverwriteCleans,
+        Self::EjectTheLast,
+        Self::ScrubWithoutLanes,
+        Self::ScrubBelievesFirst,
     ];
 }

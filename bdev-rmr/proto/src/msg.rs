@@ -317,8 +317,52 @@ pub enum Msg {
         copy: u64,
         /// Last write into the chunk's region that the source has executed, or begun: the bytes may have it.
         last: Seq,
+        /// Refused because the source's disk could not read it.
+        unreadable: bool,
         /// The chunk's bytes.
         buf: Option<BufId>,
+    },
+    /// Client: what is the checksum of this chunk on your disk? Nothing is in flight there.
+    Check {
+        /// Active epoch.
+        epoch: Epoch,
+        /// Of the scrub.
+        tag: Tag,
+        /// Which chunk.
+        chunk: ChunkNo,
+    },
+    /// Store: its answer; only `Done` brings a checksum.
+    Checked {
+        /// Of the request.
+        epoch: Epoch,
+        /// Of the request.
+        tag: Tag,
+        /// How it ended.
+        status: IoStatus,
+        /// CRC32C of the chunk's bytes.
+        crc: u32,
+    },
+    /// Client: your bytes of this chunk are wrong, others hold them right. Nothing is in flight there.
+    Repair {
+        /// Active epoch.
+        epoch: Epoch,
+        /// Of the scrub.
+        tag: Tag,
+        /// As in [`IoRequest`]: a second copy does nothing.
+        number: u64,
+        /// As in [`IoRequest`].
+        answered: Seq,
+        /// Which chunk.
+        chunk: ChunkNo,
+    },
+    /// Store: `Done` = the chunk is marked as missed here, durably; the copy follows by itself.
+    Repaired {
+        /// Of the request.
+        epoch: Epoch,
+        /// Of the request.
+        tag: Tag,
+        /// How it ended.
+        status: IoStatus,
     },
     /// To peers of the set: I hold these chunks, durably.
     Cleared {

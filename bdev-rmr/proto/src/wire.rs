@@ -147,13 +147,36 @@ fn body_of(msg: &Msg) -> Out {
         Msg::CopyRead { epoch, copy, chunk } => {
             Out::new(17, &RawControl { a: (*copy).into(), b: chunk.0.into(), ..control(*epoch) })
         }
-        Msg::CopyReply { epoch, copy, last, buf } => {
+        Msg::CopyReply { epoch, copy, last, unreadable, buf } => {
             let (a, b) = ((*copy).into(), last.0.into());
-            Out::new(18, &RawControl { a, b, ..control(*epoch) }).payload(*buf)
+            Out::new(18, &RawControl { a, b, ..control(*epoch) }).flag(*unreadable).payload(*buf)
+        }
+        Msg::Check { epoch, tag, chunk } => {
+            Out::new(40, &RawControl { b: chunk.0.into(), ..tagged(*epoch, *tag) })
+        }
+        Msg::Checked { epoch, tag, status, crc } => {
+            let b = u64::from(status_code(*status)).into();
+            Out::new(41, &RawControl { b, small: (*crc).into(), ..tagged(*epoch, *tag) })
+        }
+        Msg::Repair { epoch, tag, number, answered, chunk } => {
+            let (b, c, d) = (chunk.0.into(), (*number).into(), answered.0.into());
+            Out::new(42, &RawControl { b, c, d, ..tagged(*epoch, *tag) })
+        }
+        Msg::Repaired { epoch, tag, status } => {
+            let b = u64::from(status_code(*status)).into();
+            Out::new(43, &RawControl { b, ..tagged(*epoch, *tag) })
         }
         Msg::Cleared { epoch, region, chunks } => cleared(19, *epoch, *region, *chunks),
         Msg::ClearedAck { epoch, region, chunks } => cleared(20, *epoch, *region, *chunks),
     }
+}
+
+fn tagged(epoch: Epoch, tag: Tag) -> RawControl {
+    RawControl { a: (u64::from(tag.slot) << 32 | u64::from(tag.sending)).into(), ..control(epoch) }
+}
+
+fn tag_of(a: u64) -> Tag {
+    Tag { slot: (a >> 32) as u32, sending: a as u32 }
 }
 
 fn adopt(p: &Proposal) -> Out {
@@ -222,15 +245,30 @@ fn io_of(raw: &RawIo) -> Result<IoRequest, FormatError> {
     })
 }
 
-fn raw_io_reply(reply: &IoReply) -> RawIoReply {
-    let status = match reply.status {
+fn status_code(status: IoStatus) -> u8 {
+    match status {
         IoStatus::Done => 1,
         IoStatus::NotClean => 2,
         IoStatus::DiskError => 3,
         IoStatus::WrongEpoch => 4,
         IoStatus::Fenced => 5,
         IoStatus::NotServing => 6,
-    };
+    }
+}
+
+fn status_of(code: u64) -> Result<IoStatus, FormatError> {
+    Ok(match code {
+        1 => IoStatus::Done,
+        2 => IoStatus::NotClean,
+        3 => IoStatus::DiskError,
+        4 => IoStatus::WrongEpoch,
+        5 => IoStatus::Fenced,
+        6 => IoStatus::NotServing,
+        value => return Err(field("answer", "status", value, "1..=6")),
+    })
+}
+
+fn raw_io_reply(reply: &IoReply) -> RawIoReply {
     RawIoReply {
         epoch: reply.epoch.into(),
         slot: reply.tag.slot.into(),
@@ -238,26 +276,17 @@ fn raw_io_reply(reply: &IoReply) -> RawIoReply {
         missed: reply.missed.into(),
         dirty_chunks: reply.dirty_chunks.into(),
         counter: reply.counter.into(),
-        status,
+        status: status_code(reply.status),
         pressure: reply.pressure.into(),
         reserved: [0; 6],
     }
 }
 
 fn io_reply_of(raw: &RawIoReply) -> Result<IoReply, FormatError> {
-    let status = match raw.status {
-        1 => IoStatus::Done,
-        2 => IoStatus::NotClean,
-        3 => IoStatus::DiskError,
-        4 => IoStatus::WrongEpoch,
-        5 => IoStatus::Fenced,
-        6 => IoStatus::NotServing,
-        value => return Err(field("answer", "status", value.into(), "1..=6")),
-    };
     Ok(IoReply {
         epoch: raw.epoch.into(),
         tag: Tag { slot: raw.slot.get(), sending: raw.sending.get() },
-        status,
+        status: status_of(raw.status.into())?,
         missed: raw.missed.get(),
         dirty_chunks: raw.dirty_chunks.get(),
         pressure: raw.pressure != 0,
@@ -392,7 +421,7 @@ fn control_of(kind: u16, flag: bool, buf: Option<BufId>, body: &mut Body<'_>) ->
             }))
         }
         17 => Msg::CopyRead { epoch, copy: a, chunk: ChunkNo(b) },
-        18 => Msg::CopyReply { epoch, copy: a, last: Seq(b), buf },
+        18 => Msg::CopyReply { epoch, copy: a, last: Seq(b), unreadable: flag, buf },
         19 | 20 => {
             let raw: RawRegionChunks = body.fixed("cleared")?;
             let (region, chunks) = raw.into();
@@ -402,7 +431,14 @@ fn control_of(kind: u16, flag: bool, buf: Option<BufId>, body: &mut Body<'_>) ->
                 Msg::ClearedAck { epoch, region, chunks }
             }
         }
-        value => return Err(field("message header", "kind", value.into(), "1..=20")),
+        40 => Msg::Check { epoch, tag: tag_of(a), chunk: ChunkNo(b) },
+        41 => Msg::Checked { epoch, tag: tag_of(a), status: status_of(b)?, crc: raw.small.get() },
+        42 => {
+            let (number, answered) = (raw.c.get(), Seq(raw.d.get()));
+            Msg::Repair { epoch, tag: tag_of(a), number, answered, chunk: ChunkNo(b) }
+        }
+        43 => Msg::Repaired { epoch, tag: tag_of(a), status: status_of(b)? },
+        value => return Err(field("message header", "kind", value.into(), "1..=20 or 40..=43")),
     })
 }
 

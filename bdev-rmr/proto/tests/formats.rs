@@ -114,10 +114,25 @@ fn messages() -> Vec<Msg> {
         Msg::MapPull { epoch, attempt: 1, stamp, since: 2, cursor: RegionNo(3) },
         Msg::MapSlice(Box::new(slice)),
         Msg::CopyRead { epoch, copy: 1, chunk: ChunkNo(2) },
-        Msg::CopyReply { epoch, copy: 1, last: Seq(0), buf: Some(BufId(1)) },
+        Msg::CopyReply { epoch, copy: 1, last: Seq(0), unreadable: false, buf: Some(BufId(1)) },
         Msg::Cleared { epoch, region: RegionNo(1), chunks: ChunkBits(2) },
         Msg::ClearedAck { epoch, region: RegionNo(1), chunks: ChunkBits(2) },
     ]
+}
+
+/// Messages of the scrub, each with the name of its golden file.
+fn scrub_messages() -> [(&'static str, Msg); 4] {
+    let (epoch, tag, chunk) = (epoch(), Tag { slot: 4, sending: 9 }, ChunkNo(77));
+    [
+        ("msg_check", Msg::Check { epoch, tag, chunk }),
+        ("msg_checked", Msg::Checked { epoch, tag, status: IoStatus::Done, crc: 0x1234_5678 }),
+        ("msg_repair", Msg::Repair { epoch, tag, number: 5, answered: Seq(6), chunk }),
+        ("msg_repaired", Msg::Repaired { epoch, tag, status: IoStatus::NotClean }),
+    ]
+}
+
+fn all_messages() -> impl Iterator<Item = Msg> {
+    messages().into_iter().chain(scrub_messages().map(|(_, msg)| msg))
 }
 
 fn superblock() -> Superblock {
@@ -161,7 +176,7 @@ fn the_tables_of_the_docs_say_what_the_code_does() {
 
 #[test]
 fn messages_come_out_of_their_bytes_as_they_went_in() {
-    for msg in messages() {
+    for msg in all_messages() {
         let payload =
             matches!(msg, Msg::Io(_, Some(_)) | Msg::CopyReply { buf: Some(_), .. }).then_some(BufId(1));
         assert_eq!(wire::decode(&wire::encode(POOL, &msg), payload), Ok((POOL, msg)));
@@ -191,6 +206,7 @@ fn golden_files_still_decode() {
         .enumerate()
         .map(|(n, msg)| (format!("msg_{:02}", n + 1), wire::encode(POOL, &msg)));
     all.extend(named);
+    all.extend(scrub_messages().map(|(name, msg)| (name.into(), wire::encode(POOL, &msg))));
     for (name, bytes) in all {
         let path = format!("{folder}/{name}.hex");
         if std::env::var("RMR_GOLDEN").as_deref() == Ok("write") && !std::path::Path::new(&path).exists() {
@@ -254,7 +270,7 @@ fn of_two_copies_the_newer_readable_one_counts() {
 #[test]
 fn mutilated_bytes_are_refused_and_never_panic() {
     let mut rng = fastrand::Rng::with_seed(7);
-    for msg in messages() {
+    for msg in all_messages() {
         let bytes = wire::encode(POOL, &msg);
         for _ in 0..300 {
             let mut bad = bytes.clone();
@@ -279,7 +295,7 @@ fn mutilated_bytes_are_refused_and_never_panic() {
 #[test]
 fn nonsense_under_a_valid_checksum_is_refused_or_harmless() {
     let mut rng = fastrand::Rng::with_seed(8);
-    for msg in messages() {
+    for msg in all_messages() {
         let bytes = wire::encode(POOL, &msg);
         for _ in 0..500 {
             let mut bad = bytes.clone();

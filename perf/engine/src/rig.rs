@@ -306,6 +306,9 @@ impl Rig {
                 self.finish(node, op, None);
             }
             StoreAction::Read { op, .. } => self.finish(node, op, Some(BUF)),
+            StoreAction::Checksum { op, .. } => {
+                self.to_store.push_back((node, StoreEvent::Checksum { op, crc: Some(0) }));
+            }
             StoreAction::Flush { op } => {
                 self.counts.flushes += 1;
                 self.finish(node, op, None);

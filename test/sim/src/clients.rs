@@ -98,6 +98,10 @@ impl World {
                 self.fail("split brain is reported, and nothing was ever forced".into());
             }
         }
+        let scrub = self.scrub_of(host);
+        if scrub.mismatches > self.rotten {
+            self.fail(format!("a scrub found legs to differ where nothing rotted: {scrub:?}"));
+        }
         for action in out.drain(..) {
             self.client_action(host, action);
         }

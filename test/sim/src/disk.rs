@@ -2,7 +2,7 @@
 
 use rmr_engine::DiskOp;
 use rmr_proto::BlockRange;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 /// Contents of blocks: one number stands for the bytes of a block.
@@ -13,6 +13,7 @@ pub(crate) type Blocks = Rc<[u64]>;
 pub(crate) enum Work {
     Write { range: BlockRange, blocks: Blocks, fua: bool },
     Read { range: BlockRange },
+    Checksum { range: BlockRange },
     Flush { issued: u64 },
     Meta { offset: usize, bytes: Vec<u8> },
 }
@@ -40,6 +41,8 @@ pub(crate) struct Disk {
     cache: BTreeMap<u64, Vec<(u64, u64)>>,
     pub(crate) meta: Vec<u8>,
     pub(crate) queue: BTreeMap<u64, Queued>,
+    /// Blocks of the medium that cannot be read until they are written again.
+    pub(crate) bad: BTreeSet<u64>,
     writes: u64,
 }
 
@@ -62,8 +65,23 @@ impl Disk {
         cached.map_or(self.data[block as usize], |(_, value)| *value)
     }
 
-    pub(crate) fn read(&self, range: BlockRange) -> Blocks {
-        (range.first..range.end()).map(|block| self.seen(block)).collect()
+    /// `None`: some block cannot be read.
+    pub(crate) fn read(&self, range: BlockRange) -> Option<Blocks> {
+        let bad = |block| self.bad.contains(&block) && !self.cache.contains_key(&block);
+        let readable = self.bad.is_empty() || !(range.first..range.end()).any(bad);
+        readable.then(|| (range.first..range.end()).map(|block| self.seen(block)).collect())
+    }
+
+    /// What reaches the medium, right or wrong.
+    fn put(&mut self, block: u64, value: u64) {
+        self.data[block as usize] = value;
+        self.bad.remove(&block);
+    }
+
+    /// The medium changes a block and says nothing.
+    pub(crate) fn rot(&mut self, block: u64, value: u64) {
+        self.cache.remove(&block);
+        self.put(block, value);
     }
 
     pub(crate) fn write(&mut self, range: BlockRange, blocks: &[u64], durable: bool) {
@@ -71,7 +89,7 @@ impl Disk {
         for (block, value) in (range.first..range.end()).zip(blocks) {
             if durable {
                 self.cache.remove(&block);
-                self.data[block as usize] = *value;
+                self.put(block, *value);
             } else {
                 self.cache.entry(block).or_default().push((self.writes, *value));
             }
@@ -80,11 +98,12 @@ impl Disk {
 
     /// Everything done when the flush was issued becomes durable.
     pub(crate) fn flush(&mut self, issued: u64) {
-        let data = &mut self.data;
+        let (data, bad) = (&mut self.data, &mut self.bad);
         self.cache.retain(|block, versions| {
             let covered = versions.iter().take_while(|(count, _)| *count <= issued).count();
             if let Some((_, value)) = versions[..covered].last() {
                 data[*block as usize] = *value;
+                bad.remove(block);
             }
             versions.drain(..covered);
             !versions.is_empty()
@@ -117,7 +136,7 @@ impl Disk {
             let kept = rng.usize(0..=versions.len());
             lost += (versions.len() - kept) as u64;
             if let Some((_, value)) = versions[..kept].last() {
-                self.data[block as usize] = *value;
+                self.put(block, *value);
             }
         }
         lost

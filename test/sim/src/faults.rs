@@ -19,6 +19,8 @@ enum Fault {
     Wipe,
     SickDisk,
     Operate,
+    Latent,
+    Scrub,
 }
 
 impl World {
@@ -47,6 +49,8 @@ impl World {
             (Fault::Wipe, o.wipe),
             (Fault::SickDisk, o.sick_disk),
             (Fault::Operate, o.operate),
+            (Fault::Latent, o.latent),
+            (Fault::Scrub, o.scrub),
         ];
         if self.options.image_pct > 0 {
             self.keep_images();
@@ -112,6 +116,17 @@ impl World {
             Fault::Power if self.options.aimed_pct > 0 => {
                 self.count("power loss while down");
                 self.power_off(node);
+            }
+            Fault::Latent => {
+                self.count("latent sector error");
+                let block = self.rng.u64(0..self.options.hot_blocks.max(1));
+                self.nodes[node].disk.bad.insert(block);
+            }
+            Fault::Scrub => {
+                let host = self.rng.usize(0..self.hosts.len());
+                let first = self.rng.u64(0..self.geometry.chunks());
+                let pace = self.rng.u64(0..20 * MS);
+                self.start_scrub(host, first, pace);
             }
             Fault::Kill | Fault::Power => {}
         }

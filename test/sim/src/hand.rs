@@ -87,7 +87,7 @@ impl World {
     pub(crate) fn is_held(&self, node: usize, work: &Work) -> bool {
         let kind = match work {
             Work::Write { .. } => DiskWork::Write,
-            Work::Read { .. } => DiskWork::Read,
+            Work::Read { .. } | Work::Checksum { .. } => DiskWork::Read,
             Work::Flush { .. } => DiskWork::Flush,
             Work::Meta { .. } => DiskWork::Metadata,
         };

@@ -1,6 +1,9 @@
 //! What a seed switches on.
 
 use crate::world::MS;
+use rmr_engine::ResyncLimits;
+use rmr_engine::client::ReadPolicy;
+use rmr_proto::MemberId;
 
 /// Shape and faults of one run. Times in ns, rates per million or mean time between.
 #[derive(Clone, Debug, PartialEq)]
@@ -42,6 +45,18 @@ pub struct Options {
     pub disk_jitter_ns: u64,
     /// Writes, flushes and metadata writes that fail.
     pub disk_error_ppm: u32,
+    /// Reads that fail once.
+    pub read_error_ppm: u32,
+    /// Weight of a block that cannot be read until it is written again.
+    pub latent: u32,
+    /// Weight of a scrub being started.
+    pub scrub: u32,
+    /// Read errors of a leg before it leaves.
+    pub read_errors_max: u32,
+    /// Which leg serves a read.
+    pub read_policy: ReadPolicy,
+    /// How fast chunks are copied.
+    pub resync: ResyncLimits,
     /// Metadata writes take this much longer.
     pub meta_delay_ns: u64,
     /// Disk operations that take up to 30 ms.
@@ -115,6 +130,12 @@ impl Options {
             disk_jitter_ns: 10_000,
             disk_error_ppm: 0,
             disk_slow_ppm: 0,
+            read_error_ppm: 0,
+            latent: 0,
+            scrub: 0,
+            read_errors_max: 64,
+            read_policy: ReadPolicy::InTurn,
+            resync: ResyncLimits::default(),
             meta_delay_ns: 0,
             fault_every_ns: 0,
             kill: 0,
@@ -161,6 +182,8 @@ impl Options {
             o.net_jitter_ns = rng.u64(1_000..4 * MS);
             o.power += u32::from(o.aimed_pct > 0);
         }
+        o.add_media(rng);
+        o.add_operations(rng);
         o
     }
 
@@ -176,7 +199,7 @@ impl Options {
         let (cut, clog) = (some(60, 1, 10), some(40, 1, 6));
         let (old_image, wipe) = (some(30, 1, 6), some(30, 1, 4));
         let blocks = rng.u64(9..100);
-        let mut options = Self {
+        Self {
             members: *[1, 2, 2, 2, 3, 3, 3, 4, 5].get(rng.usize(0..9)).unwrap_or(&3),
             blocks,
             chunk_shift: rng.u8(0..4),
@@ -210,15 +233,39 @@ impl Options {
             old_image,
             wipe,
             ..Self::quiet(2)
+        }
+    }
+
+    /// Disks that cannot read, scrubs, read policies, limits of resync.
+    fn add_media(&mut self, rng: &mut fastrand::Rng) {
+        let mut some =
+            |pct: u8, low: u32, high: u32| if rng.u8(0..100) < pct { rng.u32(low..=high) } else { 0 };
+        self.read_error_ppm = some(25, 10, 3000);
+        self.latent = some(40, 1, 10);
+        self.scrub = some(40, 1, 10);
+        self.read_errors_max = rng.u32(0..20);
+        self.read_policy = match rng.u8(0..4) {
+            0 => ReadPolicy::InTurn,
+            1 => ReadPolicy::LeastInFlight,
+            2 => ReadPolicy::LowestLatency,
+            _ => ReadPolicy::Prefer(MemberId::at(rng.usize(0..3))),
         };
-        // Drawn last, so that seeds from before there were commands keep their shape.
+        self.resync = ResyncLimits {
+            bytes_per_sec: if rng.bool() { 0 } else { rng.u64(200_000..20_000_000) },
+            min_bytes_per_sec: rng.u64(200_000..20_000_000),
+            busy_share_pct: rng.u8(1..=100),
+            busy_ns: rng.u64(0..50 * MS),
+        };
+    }
+
+    /// Commands, and more members now and then.
+    fn add_operations(&mut self, rng: &mut fastrand::Rng) {
         if rng.u8(0..16) == 0 {
-            options.members = rng.usize(6..=8);
+            self.members = rng.usize(6..=8);
         }
         if rng.u8(0..100) < 40 {
-            options.operate = rng.u32(1..=10);
-            options.spares = rng.usize(0..=2).min(8 - options.members);
+            self.operate = rng.u32(1..=10);
+            self.spares = rng.usize(0..=2).min(8 - self.members);
         }
-        options
     }
 }

@@ -79,6 +79,7 @@ fn heal(world: &mut World) {
     (o.loss_ppm, o.duplicate_ppm, o.slow_ppm, o.disk_slow_ppm) = (0, 0, 0, 0);
     world.net.heal();
     (world.meta_fails, world.flush_fails) = (None, None);
+    world.nodes.iter_mut().for_each(|node| node.disk.bad.clear());
     for node in 0..world.nodes.len() {
         if world.nodes[node].store.is_none() {
             world.restart_in(node, MS);
@@ -140,6 +141,7 @@ fn heal(world: &mut World) {
         let text = world.describe();
         world.fail(format!("{left} requests have not ended ({ios} did since the calm):{text}"));
     }
+    world.media_phase();
     world.compare_legs();
 }
 
@@ -168,6 +170,9 @@ pub fn minimise(options: Options, seed: u64) -> Option<Outcome> {
         |o| o.slow_ppm = 0,
         |o| o.disk_error_ppm = 0,
         |o| o.disk_slow_ppm = 0,
+        |o| o.read_error_ppm = 0,
+        |o| o.latent = 0,
+        |o| o.scrub = 0,
         |o| o.depth = 1,
         |o| o.safety_ns /= 2,
         |o| o.members = 2,

@@ -5,7 +5,7 @@
 
 use crate::options::Options;
 use crate::world::{DiskWork, Envelope, Ev, MS, World};
-use rmr_engine::client::{Command, CommandError, Phase, StartOptions, Status, Why};
+use rmr_engine::client::{Command, CommandError, Phase, Scrub, ScrubState, StartOptions, Status, Why};
 use rmr_proto::{BlockRange, IoOp, MemberId, MemberSet};
 
 /// Member A, B, … by place.
@@ -89,6 +89,11 @@ impl Script {
         self.world.submit(self.host, op, range).expect("the client runs and has room")
     }
 
+    /// Hands a request over if the client has room for it.
+    pub fn offer(&mut self, op: IoOp, first: u64, count: u32) {
+        self.world.submit(self.host, op, BlockRange { first, count });
+    }
+
     /// Waits until no store has a live intent entry.
     pub fn until_entries_clear(&mut self) {
         self.flush();
@@ -126,6 +131,48 @@ impl Script {
             let user = self.submit(IoOp::Read, block, 1);
             self.wait(user).unwrap_or_else(|error| panic!("read of {block}: {error}"));
         }
+    }
+
+    /// A read of the block that has to fail in one of these ways.
+    pub fn fails_to_read(&mut self, block: u64, errors: &[rmr_engine::IoError]) {
+        let user = self.submit(IoOp::Read, block, 1);
+        match self.wait(user) {
+            Err(error) if errors.contains(&error) => {}
+            other => panic!("read of {block} ended with {other:?}, expected is one of {errors:?}"),
+        }
+    }
+
+    /// A block of a leg cannot be read until it is written again.
+    pub fn unreadable(&mut self, node: usize, block: u64) {
+        self.world.nodes[node].disk.bad.insert(block);
+    }
+
+    /// Starts a scrub of the whole device.
+    pub fn start_scrub(&mut self) {
+        self.world.start_scrub(self.host, 0, 0);
+    }
+
+    /// How the scrub stands.
+    pub fn scrubbed(&self) -> Scrub {
+        self.world.scrub_of(self.host)
+    }
+
+    /// Virtual time, ms.
+    pub fn now_ms(&self) -> u64 {
+        self.world.now / MS
+    }
+
+    /// Waits until it is through.
+    pub fn until_scrubbed(&mut self) -> Scrub {
+        let host = self.host;
+        self.until("the scrub is through", |w| w.scrub_of(host).state == ScrubState::Done);
+        self.world.scrub_of(host)
+    }
+
+    /// Scrubs the whole device, believing one leg whatever the others hold.
+    pub fn scrub(&mut self, believe: Option<usize>) -> Scrub {
+        self.world.scrub_believing(self.host, 0, 0, believe.map(MemberId::at));
+        self.until_scrubbed()
     }
 
     /// From now on metadata writes of `node` fail, or of nobody.

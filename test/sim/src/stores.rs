@@ -42,6 +42,7 @@ impl World {
                 self.queue_work(node, op, Work::Write { range, blocks, fua });
             }
             StoreAction::Read { op, range } => self.queue_work(node, op, Work::Read { range }),
+            StoreAction::Checksum { op, range } => self.queue_work(node, op, Work::Checksum { range }),
             StoreAction::Flush { op } => {
                 let issued = self.nodes[node].disk.writes_done();
                 self.queue_work(node, op, Work::Flush { issued });
@@ -68,12 +69,12 @@ impl World {
             }
             Work::Flush { .. } => self.flush_fails == Some(node),
             Work::Read { .. } => self.reads_fail,
-            Work::Write { .. } => false,
+            Work::Write { .. } => self.write_fails == Some(node),
+            Work::Checksum { .. } => false,
         };
-        let may_fail = !self.calm && !matches!(work, Work::Read { .. });
-        let fails = may_fail
-            && self.options.disk_error_ppm > 0
-            && self.rng.u32(0..1_000_000) < self.options.disk_error_ppm;
+        let reads = matches!(work, Work::Read { .. } | Work::Checksum { .. });
+        let ppm = if reads { self.options.read_error_ppm } else { self.options.disk_error_ppm };
+        let fails = !self.calm && ppm > 0 && self.rng.u32(0..1_000_000) < ppm;
         let fails = fails || told;
         let life = self.nodes[node].life;
         self.order += 1;
@@ -96,12 +97,19 @@ impl World {
         let Some(queued) = self.nodes[node].disk.queue.remove(&id) else { return };
         self.note(2, &(node, queued.op));
         let mut read = None;
-        let effect = !queued.fails || (self.meta_fails != Some(node) && self.rng.bool());
+        let never = self.meta_fails == Some(node) || self.write_fails == Some(node);
+        let effect = !queued.fails || (!never && self.rng.bool());
         if queued.fails {
             self.count("disk error");
         }
+        let misdirected = self.misdirect.filter(|(at, _)| *at == node).map(|(_, to)| to);
         let disk = &mut self.nodes[node].disk;
         match &queued.work {
+            Work::Write { range, blocks, .. } if misdirected.is_some() => {
+                let first = misdirected.unwrap_or(range.first);
+                disk.write(BlockRange { first, count: range.count }, blocks, false);
+                self.misdirect = None;
+            }
             Work::Write { range, blocks, fua } if effect => disk.write(*range, blocks, *fua && !queued.fails),
             Work::Meta { offset, bytes } if effect => disk.write_meta(*offset, bytes),
             Work::Flush { .. } if queued.fails => {
@@ -110,15 +118,27 @@ impl World {
                 self.oracle.lost_cache(MemberId::at(node));
             }
             Work::Flush { issued } => disk.flush(*issued),
-            Work::Read { range } => read = Some(disk.read(*range)),
+            Work::Read { range } | Work::Checksum { range } if !queued.fails => read = disk.read(*range),
             _ => {}
+        }
+        if matches!(queued.work, Work::Read { .. } | Work::Checksum { .. }) && read.is_none() {
+            self.count("read error");
         }
         let node_state = &mut self.nodes[node];
         if node_state.life != queued.life || node_state.store.is_none() {
             return;
         }
+        if let Work::Checksum { .. } = queued.work {
+            let crc = read.map(|blocks| {
+                let bytes: Vec<u8> = blocks.iter().flat_map(|value| value.to_le_bytes()).collect();
+                rmr_proto::crc32c(&bytes)
+            });
+            self.store_event(node, StoreEvent::Checksum { op: queued.op, crc });
+            return;
+        }
+        let ok = !queued.fails && (read.is_some() || !matches!(queued.work, Work::Read { .. }));
         let buf = read.map(|blocks| node_state.buffers.put(blocks));
-        self.store_event(node, StoreEvent::Disk { op: queued.op, ok: !queued.fails, buf });
+        self.store_event(node, StoreEvent::Disk { op: queued.op, ok, buf });
     }
 
     pub(crate) fn store_tick(&mut self, node: usize, life: u64) {

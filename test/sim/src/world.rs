@@ -149,6 +149,14 @@ pub struct World {
     /// A node whose metadata writes fail, and one whose flushes do.
     pub(crate) meta_fails: Option<usize>,
     pub(crate) flush_fails: Option<usize>,
+    /// A node whose data writes fail.
+    pub(crate) write_fails: Option<usize>,
+    /// The next data write of this node lands at this block.
+    pub(crate) misdirect: Option<(usize, u64)>,
+    /// Chunks that rotted on some leg.
+    pub(crate) rotten: u64,
+    /// Are legs compared now and then?
+    pub(crate) comparing: bool,
     /// No disk can read.
     pub reads_fail: bool,
     pub(crate) held: Vec<(usize, usize, Box<Msg>, Option<Blocks>)>,
@@ -220,6 +228,10 @@ impl World {
             meta_fails: None,
             flush_fails: None,
             reads_fail: false,
+            write_fails: None,
+            misdirect: None,
+            rotten: 0,
+            comparing: true,
             held: Vec::new(),
             disk_filter: None,
             disk_held: Vec::new(),
@@ -252,7 +264,7 @@ impl World {
             intents_soft_max: self.options.intents_soft_max,
             intent_wait_ns: 15 * MS,
             resync_depth: 2,
-            resync_gap_ns: 0,
+            resync: self.options.resync,
             peer_timeout_ns: self.options.peer_timeout_ns,
             lease_ns: 150 * MS,
             slice_regions: 3,
@@ -271,6 +283,9 @@ impl World {
             rejoin_max_ns: 500 * MS,
             flush_ns: 30 * MS,
             command_ns: 3_000 * MS,
+            read_policy: self.options.read_policy,
+            read_errors_max: self.options.read_errors_max,
+            read_error_window_ns: 1_000 * MS,
         }
     }
 
@@ -376,7 +391,9 @@ impl World {
                 self.note(9, &(from, to));
             }
             Ev::Check => {
-                self.compare_legs();
+                if self.comparing {
+                    self.compare_legs();
+                }
                 let now_and_then = self.rng.u8(0..16) == 0;
                 if self.trace || now_and_then {
                     self.check_held();

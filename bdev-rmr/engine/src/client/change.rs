@@ -217,9 +217,11 @@ impl Client {
     ) {
         self.set_phase(Phase::Active);
         (self.epoch, self.set, self.bound) = (epoch, set, set);
+        self.move_pins();
         self.join = None;
         for (index, leg) in self.legs.iter_mut().enumerate() {
             leg.number = 0;
+            leg.reads.replies = 0;
             leg.beat_at = 0;
             leg.heard_at = now;
             if new_generation || !set.has(MemberId::at(index)) {

@@ -1,6 +1,6 @@
 //! What waits too long: requests past their deadline, legs that owe an answer.
 
-use super::ops::Stage;
+use super::ops::{Stage, Whose};
 use super::{Client, ClientAction, Phase};
 use crate::event::{IoError, Now};
 use rmr_proto::MemberSet;
@@ -10,7 +10,7 @@ impl Client {
     pub(super) fn expire(&mut self, now: Now, out: &mut Vec<ClientAction>) {
         for slot in 0..self.requests.slots.len() as u32 {
             let Some(op) = &self.requests.slots[slot as usize] else { continue };
-            let late = now >= op.request.deadline && !op.own;
+            let late = now >= op.request.deadline && op.whose == Whose::User;
             match op.stage {
                 Stage::Expired => {}
                 Stage::Queued if late => {

@@ -1,6 +1,6 @@
 //! Requests go out to legs and answers come in; after a change of set what is not over is sent again.
 
-use super::ops::{Op, Request, Stage, UNCLEAN_PAUSE_NS};
+use super::ops::{Op, Request, Stage, UNCLEAN_PAUSE_NS, Whose};
 use super::{Client, ClientAction, Phase};
 use crate::event::Now;
 use crate::mutant::Mutant;
@@ -27,7 +27,12 @@ impl Client {
         }
         op.flush_horizon = self.horizon.answered();
         op.forget_answers();
-        let targets = if op.request.op == IoOp::Read { self.pick(MemberSet::EMPTY) } else { self.set };
+        if op.whose == Whose::Scrub {
+            self.start_check(now, slot, out);
+            return true;
+        }
+        let range = op.request.range;
+        let targets = if op.request.op == IoOp::Read { self.pick(range, MemberSet::EMPTY) } else { self.set };
         self.send(now, slot, targets, out);
         true
     }
@@ -86,6 +91,9 @@ impl Client {
         buf: Option<BufId>,
         out: &mut Vec<ClientAction>,
     ) {
+        if reply.epoch == self.epoch {
+            self.legs[from.index()].reads.replies += 1;
+        }
         let slot = reply.tag.slot;
         let read = |op: &Op| op.request.op == IoOp::Read && reply.status == IoStatus::Done;
         let wanted = self.requests.slots.get(slot as usize).and_then(Option::as_ref).is_some_and(read);
@@ -124,7 +132,11 @@ impl Client {
                 // Not acknowledged in an epoch that may be over; sent again in the next.
                 out.extend(buf.map(ClientAction::Release));
             }
-            IoStatus::Done if read => self.complete(slot, Ok(()), buf, out),
+            IoStatus::Done if read => {
+                let sent_at = op.sent_at;
+                self.note_served(now, from, sent_at);
+                self.complete(slot, Ok(()), buf, out);
+            }
             IoStatus::Done => {
                 op.pending = op.pending.without(from);
                 op.answered = op.answered.with(from);
@@ -133,15 +145,12 @@ impl Client {
                 }
                 self.settle(now, slot, out);
             }
-            IoStatus::NotClean | IoStatus::DiskError if read => {
-                if reply.status == IoStatus::NotClean {
-                    op.unclean = op.unclean.with(from);
-                }
-                if reply.status == IoStatus::NotClean {
-                    self.legs[from.index()].dirty_chunks = self.legs[from.index()].dirty_chunks.max(1);
-                }
+            IoStatus::NotClean if read => {
+                op.unclean = op.unclean.with(from);
+                self.legs[from.index()].dirty_chunks = self.legs[from.index()].dirty_chunks.max(1);
                 self.read_elsewhere(now, slot, from, out);
             }
+            IoStatus::DiskError if read => self.on_read_error(now, slot, from, out),
             IoStatus::NotClean => {
                 op.pending = op.pending.without(from);
                 op.unclean = op.unclean.with(from);
@@ -206,9 +215,11 @@ impl Client {
             match op.stage {
                 Stage::Queued | Stage::Retry(_) => {}
                 Stage::Expired => self.free(slot), // Only in a new generation: see `has_expired`.
+                Stage::Sent if op.whose == Whose::Scrub => self.start_check(now, slot, out),
                 Stage::Sent if op.request.op == IoOp::Read => {
                     op.answered = MemberSet::EMPTY;
-                    let targets = self.pick(MemberSet::EMPTY);
+                    let range = op.request.range;
+                    let targets = self.pick(range, MemberSet::EMPTY);
                     self.send(now, slot, targets, out);
                 }
                 Stage::Sent if new_generation => {
@@ -241,7 +252,7 @@ impl Client {
             self.own_flush = true;
             let range = BlockRange::default();
             let request = Request { user: 0, op: IoOp::Flush, range, buf: None, deadline: Now::MAX };
-            self.place(request, true);
+            self.place(request, Whose::OwnFlush);
         }
         let _ = out;
     }

@@ -40,11 +40,6 @@ impl Lanes {
         Self { shift, ends: vec![(NONE, NONE); LANES], nodes: vec![node; slots], next_order: 0 }
     }
 
-    /// Longest range, in blocks.
-    pub(super) fn max_blocks(&self) -> u64 {
-        1 << self.shift
-    }
-
     fn lanes_of(&self, range: BlockRange) -> [Option<u32>; 2] {
         let lane = |block: u64| ((block >> self.shift) as usize % LANES) as u32;
         let (first, last) = (lane(range.first), lane(range.end() - 1));

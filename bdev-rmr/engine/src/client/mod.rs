@@ -20,11 +20,14 @@ mod horizon;
 mod lanes;
 mod ops;
 mod reads;
+mod scrub;
 mod status;
 
 pub use assembly::GivenUp;
 pub use command::{Command, CommandError};
 pub use ops::Request;
+pub use reads::ReadPolicy;
+pub use scrub::{Scrub, ScrubCommand, ScrubRange, ScrubState};
 pub use status::{Status, Why};
 
 use crate::event::{Completion, Now, UserTag};
@@ -56,6 +59,12 @@ pub struct ClientConfig {
     pub flush_ns: Now,
     /// A command that is not done after this fails, ns.
     pub command_ns: Now,
+    /// Which leg serves a read.
+    pub read_policy: ReadPolicy,
+    /// A leg that cannot read more chunks than this within the window leaves the set, if another is whole.
+    pub read_errors_max: u32,
+    /// The window, ns.
+    pub read_error_window_ns: Now,
 }
 
 impl Default for ClientConfig {
@@ -72,6 +81,9 @@ impl Default for ClientConfig {
             rejoin_max_ns: 10_000 * MS,
             flush_ns: 2 * MS,
             command_ns: 30_000 * MS,
+            read_policy: ReadPolicy::InTurn,
+            read_errors_max: 64,
+            read_error_window_ns: 60_000 * MS,
         }
     }
 }
@@ -114,6 +126,8 @@ pub enum ClientEvent {
     Up(MemberId),
     /// It is gone.
     Down(MemberId),
+    /// Compare what the legs hold, or stop comparing.
+    Scrub(ScrubCommand),
     /// Time has passed.
     Tick,
 }
@@ -174,6 +188,7 @@ struct Leg {
     why: Option<Why>,
     rejoin_at: Now,
     rejoin_pause: Now,
+    reads: reads::ReadLeg,
 }
 
 /// One client of one pool.
@@ -220,6 +235,8 @@ pub struct Client {
     /// When a generation was last started to settle suspect chunks.
     unstuck_at: Now,
     turn: usize,
+    read_errors: u64,
+    scrub: scrub::Scrubber,
     sending: u32,
     last_tick: Now,
 }
@@ -228,7 +245,8 @@ impl Client {
     /// A client of a pool, which asks these members first: for a new pool all it has, else whoever is known; the newest
     /// epoch record of those that answer says who the members are. `nonce` tells it from every other client, ever: draw it at random.
     pub fn new(geometry: Geometry, members: MemberSet, nonce: u64, config: ClientConfig) -> Self {
-        let shift = config.request_shift_max.max(8);
+        // A scrub takes a whole chunk.
+        let shift = config.request_shift_max.max(8).max(geometry.chunk_shift());
         Self {
             geometry,
             config,
@@ -263,6 +281,8 @@ impl Client {
             flushed_at: 0,
             unstuck_at: 0,
             turn: 0,
+            read_errors: 0,
+            scrub: scrub::Scrubber::default(),
             sending: 0,
             last_tick: 0,
         }
@@ -280,6 +300,7 @@ impl Client {
                 self.legs[member.index()].up = false;
                 self.lose(now, member, out);
             }
+            ClientEvent::Scrub(command) => self.on_scrub(now, command),
             ClientEvent::Tick => self.on_tick(now, out),
         }
         if self.under_pressure {
@@ -331,6 +352,12 @@ impl Client {
             Msg::JoinReady { epoch, attempt, last, stamp } => {
                 self.on_join_ready(now, from, epoch, (attempt, last), stamp, out);
             }
+            Msg::Checked { epoch, tag, status, crc } => {
+                self.on_checked(now, from, (epoch, tag), status, Some(crc), out)
+            }
+            Msg::Repaired { epoch, tag, status } => {
+                self.on_checked(now, from, (epoch, tag), status, None, out)
+            }
             other => {
                 if let Msg::Io(_, Some(buf)) | Msg::CopyReply { buf: Some(buf), .. } = other {
                     out.push(ClientAction::Release(buf));
@@ -351,6 +378,7 @@ impl Client {
                 if self.phase == Phase::Active {
                     self.beat(now, out);
                     self.step_join(now, out);
+                    self.step_scrub(now);
                 }
             }
         }

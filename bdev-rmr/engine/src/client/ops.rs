@@ -36,6 +36,17 @@ pub(super) enum Stage {
     Expired,
 }
 
+/// Who wants it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(super) enum Whose {
+    /// The caller.
+    User,
+    /// The client: a flush that a leg asked for.
+    OwnFlush,
+    /// The scrub: holds its chunk as a write would, and asks the legs what they have there.
+    Scrub,
+}
+
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) struct Op {
     pub(super) request: Request,
@@ -56,7 +67,7 @@ pub(super) struct Op {
     /// Was, in this generation: a leg may have executed it on some chunks clean there and on others missed.
     pub(super) proved_once: bool,
     pub(super) flush_horizon: Seq,
-    pub(super) own: bool,
+    pub(super) whose: Whose,
 }
 
 impl Op {
@@ -102,7 +113,7 @@ impl Client {
     }
 
     pub(super) fn on_submit(&mut self, now: Now, request: Request, out: &mut Vec<ClientAction>) {
-        let long = u64::from(request.range.count) > self.lanes.max_blocks();
+        let long = u64::from(request.range.count) > 1 << self.config.request_shift_max.max(8);
         if request.op != IoOp::Flush && (long || !self.geometry.holds(request.range)) {
             let result = Err(IoError::BadRange);
             out.push(ClientAction::Complete { user: request.user, result, buf: None });
@@ -113,7 +124,7 @@ impl Client {
             out.push(ClientAction::Complete { user: request.user, result, buf: None });
             return;
         }
-        self.place(request, false);
+        self.place(request, Whose::User);
         let _ = now;
     }
 
@@ -121,9 +132,10 @@ impl Client {
     ///
     /// # Panics
     /// If there is no room: the driver asks [`Client::has_room`] first.
-    pub(super) fn place(&mut self, request: Request, own: bool) {
+    pub(super) fn place(&mut self, request: Request, whose: Whose) -> u32 {
         let slot = self.requests.free.pop().expect("the driver asks has_room before it submits");
-        let in_lanes = request.op != IoOp::Flush;
+        let laneless = whose == Whose::Scrub && Mutant::ScrubWithoutLanes.on();
+        let in_lanes = request.op != IoOp::Flush && !laneless;
         self.requests.slots[slot as usize] = Some(Op {
             request,
             stage: Stage::Queued,
@@ -139,15 +151,16 @@ impl Client {
             proved: false,
             proved_once: false,
             flush_horizon: Seq(0),
-            own,
+            whose,
         });
         if in_lanes {
-            self.lanes.enter(slot, request.range, request.op.is_write());
+            self.lanes.enter(slot, request.range, request.op.is_write() || whose == Whose::Scrub);
             if !self.lanes.is_free(slot) && !Mutant::NoOverlapOrder.on() {
-                return;
+                return slot;
             }
         }
         self.ready.push_back(slot);
+        slot
     }
 
     pub(super) fn complete(
@@ -158,12 +171,14 @@ impl Client {
         out: &mut Vec<ClientAction>,
     ) {
         if let Some(op) = &self.requests.slots[slot as usize] {
-            if op.own {
-                self.own_flush = false;
-                // The legs that wait for it hear of it with the next tick, should no request go out before.
-                self.legs.iter_mut().filter(|leg| leg.pressure).for_each(|leg| leg.beat_at = 0);
-            } else {
-                out.push(ClientAction::Complete { user: op.request.user, result, buf });
+            match op.whose {
+                Whose::User => out.push(ClientAction::Complete { user: op.request.user, result, buf }),
+                Whose::OwnFlush => {
+                    self.own_flush = false;
+                    // The legs that wait for it hear of it with the next tick, should no request go out before.
+                    self.legs.iter_mut().filter(|leg| leg.pressure).for_each(|leg| leg.beat_at = 0);
+                }
+                Whose::Scrub => self.scrub_lost(),
             }
         }
         self.free(slot);

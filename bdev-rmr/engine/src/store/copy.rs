@@ -1,22 +1,56 @@
-//! Resync: this store fetches chunks that it missed from members of the same epoch that hold them.
+//! Resync: this store fetches chunks from members of the same epoch that hold them: those that it missed, those that its
+//! disk cannot read, those that a scrub found to differ.
+//!
+//! ```text
+//!   missed       Horizon ─▶ Reading ─▶ Entering ─▶ Writing ─▶ Flushing ─▶ Telling ─▶ Clearing ─▶ clean
+//!   unreadable   Horizon ─▶ Reading ─▶ Entering ─▶ Writing ─▶ Flushing ─▶ over: it was clean all the time
+//!   stale        Horizon ─▶ Marking, then as missed
+//!   overwritten                                               Flushing ─▶ Telling ─▶ Clearing ─▶ clean
+//! ```
+//! An unreadable chunk is not marked: what it holds is right wherever it can be read, what comes from the peer is the same,
+//! and should the peer be lost the rest of the chunk must still be served. A stale one is marked, durably, but only after
+//! every write it executed was answered by all legs: a mark says that others hold what this leg does not.
 
 use super::meta::CommitNo;
+use super::pace::Pace;
 use super::{Service, Store};
 use crate::mutant::Mutant;
 use crate::{DiskOp, Now, Party, StoreAction};
 use rmr_proto::{
-    BlockRange, BufId, ChunkBits, ChunkNo, Continuity, Epoch, MemberId, MemberSet, Msg, RegionNo, Seq,
+    BlockRange, BufId, ChunkBits, ChunkNo, Continuity, Epoch, MemberId, MemberSet, Msg, RegionNo, Seq, Tag,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-/// Most reads for peers, and most peers' news to be acknowledged, at a time; whoever is turned away asks again.
-const SOURCES_MAX: usize = 256;
-const ACKS_MAX: usize = 4096;
+/// Most chunks remembered as unreadable; more are found again by the next read.
+pub(super) const UNREADABLE_MAX: usize = 256;
+/// Most chunks that wait, each for its own time, after they could not be copied.
+const LATER_MAX: usize = 1024;
+/// So often a chunk that cannot be read is asked for in vain; then only the next failed read makes it be asked for again.
+const REWRITES_MAX: u32 = 8;
+/// Longest such wait, in times of `peer_timeout_ns`.
+const LATER_LONGEST: u64 = 8;
+/// Most chunks remembered that a request waits for.
+const PREFERRED_MAX: usize = 16;
+
+/// Why a chunk is copied.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(super) enum Why {
+    /// Missed or suspect here.
+    Missed,
+    /// Clean here, and the disk cannot read all of it.
+    Unreadable,
+    /// Clean here, and the client says that it differs from what others hold; told when that is durable.
+    Stale(Party, Tag),
+    /// A write covered all of it: nothing to be copied, only to be called clean.
+    Overwritten,
+}
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
-enum Step {
+pub(super) enum Step {
     /// Until every write executed here on the chunk was answered by all legs.
     Horizon(Seq),
+    /// Until the mark is durable.
+    Marking(CommitNo),
     /// A peer reads.
     Reading(MemberId),
     /// The bytes are here; until the entry of the region is durable. They may hold a write that no other leg has, and
@@ -34,42 +68,40 @@ enum Step {
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
-struct Copy {
-    chunk: ChunkNo,
-    step: Step,
-    tried: MemberSet,
-    since: Now,
+pub(super) struct Copy {
+    pub(super) chunk: ChunkNo,
+    pub(super) why: Why,
+    pub(super) step: Step,
+    pub(super) tried: MemberSet,
+    pub(super) since: Now,
+    pub(super) began: Now,
     /// Uses the entry of its region.
-    entered: bool,
+    pub(super) entered: bool,
 }
 
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
-struct SourceRead {
-    to: MemberId,
-    epoch: Epoch,
-    copy: u64,
-    chunk: ChunkNo,
-}
-
-/// Copies under way, and what peers have still to be told.
+/// Copies under way, and which come next.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 pub(super) struct Copies {
-    active: BTreeMap<u64, Copy>,
+    pub(super) active: BTreeMap<u64, Copy>,
     next_id: u64,
     cursor: ChunkNo,
-    preferred: Option<ChunkNo>,
-    started_at: Now,
+    preferred: VecDeque<ChunkNo>,
+    pub(super) unreadable: BTreeSet<ChunkNo>,
+    /// Not before then, and how often in a row it failed.
+    later: BTreeMap<ChunkNo, (Now, u32)>,
     not_before: Now,
-    sources: Vec<Option<SourceRead>>,
+    pub(super) pace: Pace,
     /// No member of the set had some suspect chunk clean.
     stuck: bool,
     /// Chunks that this store has called clean, ever.
     clears: u64,
-    /// Peers to be told that their news is durable here, with the commit that makes it so.
-    acks: Vec<(MemberId, Epoch, RegionNo, ChunkBits, CommitNo)>,
 }
 
 impl Copies {
+    pub(super) fn new(limits: crate::ResyncLimits) -> Self {
+        Self { pace: Pace::new(limits), ..Self::default() }
+    }
+
     /// Chunks called clean so far; `None` while one of them is not durable.
     pub(super) fn clears(&self) -> Option<u64> {
         let clearing = self.active.values().any(|copy| matches!(copy.step, Step::Clearing(_)));
@@ -77,7 +109,7 @@ impl Copies {
     }
 
     /// Is `chunk` being copied?
-    pub(super) fn locks(&self, chunk: ChunkNo) -> bool {
+    pub(super) fn has(&self, chunk: ChunkNo) -> bool {
         self.active.values().any(|copy| copy.chunk == chunk)
     }
 
@@ -85,13 +117,36 @@ impl Copies {
         self.active.len()
     }
 
-    /// A reader waits for `chunk`.
+    /// Must a write to `chunk` wait? Not one that the copy itself waits for: it would be for ever.
+    pub(super) fn locks(&self, chunk: ChunkNo, seq: Seq) -> bool {
+        let older = |copy: &Copy| matches!(copy.step, Step::Horizon(last) if seq <= last);
+        self.active.values().any(|copy| copy.chunk == chunk && !older(copy))
+    }
+
+    /// A request waits for `chunk`.
     pub(super) fn prefer(&mut self, chunk: ChunkNo) {
-        self.preferred = Some(chunk);
+        if self.preferred.len() < PREFERRED_MAX && !self.preferred.contains(&chunk) {
+            self.preferred.push_back(chunk);
+        }
+    }
+
+    pub(super) fn is_later(&self, now: Now, chunk: ChunkNo) -> bool {
+        self.later.get(&chunk).is_some_and(|(at, _)| now < *at)
+    }
+
+    /// Copies that move data, which is what is limited.
+    fn moving(&self) -> usize {
+        self.active.values().filter(|copy| copy.why != Why::Overwritten).count()
+    }
+
+    /// Chunks that could not be copied when it was last tried.
+    pub(super) fn waiting(&self) -> usize {
+        self.later.len()
     }
 
     pub(super) fn new_epoch(&mut self) {
-        self.acks.clear();
+        self.later.clear();
+        self.unreadable.clear();
         self.stuck = false;
     }
 
@@ -122,29 +177,48 @@ impl Store {
         for id in ids {
             self.step_copy(now, id, out);
         }
-        while self.copies.active.len() < self.config.resync_depth
+        while self.copies.moving() < self.copies.pace.depth(now, self.config.resync_depth)
             && now >= self.copies.not_before
-            && (self.copies.started_at == 0 || now >= self.copies.started_at + self.config.resync_gap_ns)
+            && self.copies.pace.may_start(now)
         {
-            let Some(chunk) = self.next_dirty() else { return };
-            self.copies.started_at = now;
-            self.copies.next_id += 1;
-            let id = self.copies.next_id;
-            let last = self.entries.get(&self.geometry().region_of(chunk)).map_or(Seq(0), |entry| entry.last);
-            let step = Step::Horizon(last);
-            self.copies
-                .active
-                .insert(id, Copy { chunk, step, tried: MemberSet::EMPTY, since: now, entered: false });
-            self.step_copy(now, id, out);
+            let Some((chunk, why)) = self.next_copy(now) else { return };
+            self.copies.pace.started(now, self.chunk_bytes(chunk), self.config.tick_ns);
+            self.start_copy(now, chunk, why, out);
         }
     }
 
-    fn next_dirty(&mut self) -> Option<ChunkNo> {
-        if let Some(chunk) = self.copies.preferred.take()
-            && self.is_dirty(chunk)
-            && !self.copies.locks(chunk)
-        {
-            return Some(chunk);
+    pub(super) fn start_copy(&mut self, now: Now, chunk: ChunkNo, why: Why, out: &mut Vec<StoreAction>) {
+        self.copies.next_id += 1;
+        let id = self.copies.next_id;
+        let last = self.entries.get(&self.geometry().region_of(chunk)).map_or(Seq(0), |entry| entry.last);
+        let step = if why == Why::Overwritten { Step::Flushing } else { Step::Horizon(last) };
+        let tried = MemberSet::EMPTY;
+        let copy = Copy { chunk, why, step, tried, since: now, began: now, entered: false };
+        self.copies.active.insert(id, copy);
+        if why == Why::Overwritten {
+            out.push(StoreAction::Flush { op: DiskOp::CopyFlush(id) });
+        }
+        self.step_copy(now, id, out);
+    }
+
+    /// What comes next: what cannot be read, what a request waits for, then in order of place.
+    fn next_copy(&mut self, now: Now) -> Option<(ChunkNo, Why)> {
+        let copies = &self.copies;
+        let unreadable = copies.unreadable.iter().copied().find(|chunk| !copies.is_later(now, *chunk));
+        if let Some(chunk) = unreadable {
+            self.copies.unreadable.remove(&chunk);
+            if !self.is_dirty(chunk) && !self.copies.has(chunk) {
+                return Some((chunk, Why::Unreadable));
+            }
+        }
+        self.next_dirty(now).map(|chunk| (chunk, Why::Missed))
+    }
+
+    fn next_dirty(&mut self, now: Now) -> Option<ChunkNo> {
+        while let Some(chunk) = self.copies.preferred.pop_front() {
+            if self.is_dirty(chunk) && !self.copies.has(chunk) && !self.copies.is_later(now, chunk) {
+                return Some(chunk);
+            }
         }
         if self.dirty_chunks() == 0 {
             return None; // Spares the walk over what others have missed.
@@ -156,14 +230,16 @@ impl Store {
         let in_region = |(region, misses): (&RegionNo, &rmr_proto::RegionMisses)| {
             let dirty = misses.missed[me.index()].or(misses.suspect);
             let mut chunks = dirty.iter().map(|index| geometry.chunk_at(*region, index));
-            chunks.find(|chunk| *chunk >= from && !self.copies.locks(*chunk))
+            chunks.find(|chunk| {
+                *chunk >= from && !self.copies.has(*chunk) && !self.copies.is_later(now, *chunk)
+            })
         };
         let found = self.meta.ram.misses.range(region..).find_map(in_region);
         self.copies.cursor = found.map_or(ChunkNo(0), |chunk| ChunkNo(chunk.0 + 1));
         found
     }
 
-    fn is_dirty(&self, chunk: ChunkNo) -> bool {
+    pub(super) fn is_dirty(&self, chunk: ChunkNo) -> bool {
         let (region, index) = (self.geometry().region_of(chunk), self.geometry().index_in_region(chunk));
         let me = self.member();
         self.meta.ram.unclean(region, me).has(index) || self.meta.durable.unclean(region, me).has(index)
@@ -174,9 +250,19 @@ impl Store {
         let late = now > copy.since + self.config.peer_timeout_ns;
         match copy.step {
             Step::Horizon(last) if last <= self.answered || Mutant::NoHorizon.on() => {
-                self.ask_source(now, id, out)
+                if matches!(copy.why, Why::Stale(..)) {
+                    self.mark_stale(id, out)
+                } else {
+                    self.ask_source(now, id, out)
+                }
             }
-            Step::Horizon(_) if late => self.end_copy(now, id, false, out),
+            Step::Horizon(last) if matches!(copy.why, Why::Stale(..)) && Mutant::MarkBeforeHorizon.on() => {
+                let _ = last;
+                self.mark_stale(id, out);
+            }
+            Step::Horizon(_) if late && !matches!(copy.why, Why::Stale(..)) => {
+                self.end_copy(now, id, false, out)
+            }
             Step::Reading(_) if late => self.ask_source(now, id, out),
             Step::Telling(left) if late => self.tell(now, id, left, out),
             _ => {}
@@ -184,7 +270,7 @@ impl Store {
     }
 
     /// Asks the next member of the set that was not asked yet, those not known to miss the chunk first.
-    fn ask_source(&mut self, now: Now, id: u64, out: &mut Vec<StoreAction>) {
+    pub(super) fn ask_source(&mut self, now: Now, id: u64, out: &mut Vec<StoreAction>) {
         let record = self.meta.ram.record;
         let me = self.member();
         let Some(copy) = self.copies.active.get_mut(&id) else { return };
@@ -206,60 +292,12 @@ impl Store {
         out.push(StoreAction::Send(Party::Member(peer), msg));
     }
 
-    /// A peer wants a chunk: only if it is clean here, in the same epoch.
-    pub(super) fn on_copy_read(
-        &mut self,
-        to: MemberId,
-        epoch: Epoch,
-        copy: u64,
-        chunk: ChunkNo,
-        out: &mut Vec<StoreAction>,
-    ) {
-        let busy = self.copies.sources.iter().flatten().count() >= SOURCES_MAX;
-        let bad = busy || chunk.0 >= self.geometry().chunks();
-        let dirty = !bad && self.is_dirty(chunk) && !Mutant::DirtySource.on();
-        if bad || dirty || self.accepts(epoch).is_err() {
-            out.push(StoreAction::Send(Party::Member(to), refused(epoch, copy)));
-            return;
-        }
-        let read = Some(SourceRead { to, epoch, copy, chunk });
-        let slot = self.copies.sources.iter().position(Option::is_none).unwrap_or(self.copies.sources.len());
-        if slot == self.copies.sources.len() {
-            self.copies.sources.push(read);
-        } else {
-            self.copies.sources[slot] = read;
-        }
-        let range = self.chunk_range(chunk);
-        out.push(StoreAction::Read { op: DiskOp::Source(slot as u32), range });
+    fn chunk_bytes(&self, chunk: ChunkNo) -> u64 {
+        u64::from(self.chunk_range(chunk).count) << self.geometry().block_shift()
     }
 
-    fn chunk_range(&self, chunk: ChunkNo) -> BlockRange {
+    pub(super) fn chunk_range(&self, chunk: ChunkNo) -> BlockRange {
         self.geometry().chunk_range(chunk)
-    }
-
-    pub(super) fn on_source_read(
-        &mut self,
-        slot: u32,
-        ok: bool,
-        buf: Option<BufId>,
-        out: &mut Vec<StoreAction>,
-    ) {
-        let Some(read) = self.copies.sources.get_mut(slot as usize).and_then(Option::take) else { return };
-        let good = ok
-            && self.accepts(read.epoch).is_ok()
-            && (!self.is_dirty(read.chunk) || Mutant::DirtySource.on());
-        let buf = match (good, buf) {
-            (true, buf) => buf,
-            (false, Some(buf)) => {
-                out.push(StoreAction::Release(buf));
-                None
-            }
-            (false, None) => None,
-        };
-        let region = self.geometry().region_of(read.chunk);
-        let last = self.entries.get(&region).map_or(Seq(0), |entry| entry.last);
-        let msg = Msg::CopyReply { epoch: read.epoch, copy: read.copy, last, buf };
-        out.push(StoreAction::Send(Party::Member(read.to), msg));
     }
 
     pub(super) fn on_copy_reply(
@@ -267,20 +305,22 @@ impl Store {
         now: Now,
         peer: MemberId,
         (epoch, id, last): (Epoch, u64, Seq),
-        buf: Option<BufId>,
+        answer: Result<BufId, bool>,
         out: &mut Vec<StoreAction>,
     ) {
         let current = self.accepts(epoch).is_ok();
         let copy = self.copies.active.get_mut(&id).filter(|copy| current && copy.step == Step::Reading(peer));
         let Some(copy) = copy else {
-            if let Some(buf) = buf {
-                out.push(StoreAction::Release(buf));
-            }
+            out.extend(answer.ok().map(StoreAction::Release));
             return;
         };
-        let Some(buf) = buf else {
-            self.ask_source(now, id, out);
-            return;
+        let buf = match answer {
+            Ok(buf) => buf,
+            Err(unreadable) => {
+                self.copies.pace.sources_failed += u64::from(unreadable);
+                self.ask_source(now, id, out);
+                return;
+            }
         };
         let chunk = copy.chunk;
         let range = self.chunk_range(chunk);
@@ -313,7 +353,7 @@ impl Store {
         });
     }
 
-    pub(super) fn on_copy_written(&mut self, id: u64, ok: bool, out: &mut Vec<StoreAction>) {
+    pub(super) fn on_copy_written(&mut self, now: Now, id: u64, ok: bool, out: &mut Vec<StoreAction>) {
         self.on_disk -= 1;
         if !ok {
             self.fail_disk(false);
@@ -322,7 +362,7 @@ impl Store {
         let Some(copy) = self.copies.active.get_mut(&id).filter(|_| ok) else { return };
         copy.step = Step::Flushing;
         if Mutant::ClearBeforeFlush.on() {
-            self.on_copy_flushed(id, true, out);
+            self.on_copy_flushed(now, id, true, out);
         } else {
             out.push(StoreAction::Flush { op: DiskOp::CopyFlush(id) });
         }
@@ -337,7 +377,7 @@ impl Store {
         }
     }
 
-    pub(super) fn on_copy_flushed(&mut self, id: u64, ok: bool, out: &mut Vec<StoreAction>) {
+    pub(super) fn on_copy_flushed(&mut self, now: Now, id: u64, ok: bool, out: &mut Vec<StoreAction>) {
         if !ok {
             self.fail_disk(true);
             return;
@@ -345,8 +385,13 @@ impl Store {
         if self.continuity != Continuity::Unbroken {
             return; // A flush failed meanwhile: this one may have succeeded with the data gone.
         }
+        if self.copies.active.get(&id).is_some_and(|copy| copy.why == Why::Unreadable) {
+            self.copies.pace.rewritten += 1;
+            self.end_copy(now, id, true, out);
+            return;
+        }
         let peers = self.meta.ram.record.set.without(self.member());
-        self.tell(0, id, peers, out);
+        self.tell(now, id, peers, out);
     }
 
     /// Tells peers that the chunk is durable here; when nobody is left to be told, clears it.
@@ -409,7 +454,6 @@ impl Store {
     }
 
     pub(super) fn copies_committed(&mut self, now: Now, out: &mut Vec<StoreAction>) {
-        self.send_acks(out);
         if self.service != Service::Serving {
             return; // The fence that ends this epoch cancels them.
         }
@@ -417,65 +461,45 @@ impl Store {
         for id in ids {
             match self.copies.active.get(&id).map(|copy| &copy.step) {
                 Some(Step::Clearing(commit)) if self.meta.done(*commit) => self.end_copy(now, id, true, out),
+                Some(Step::Marking(commit)) if self.meta.done(*commit) => self.marked(now, id, out),
                 Some(Step::Entering(commit, _)) if self.meta.done(*commit) => self.write_copy(id, out),
                 _ => {}
             }
         }
     }
 
+    /// Nobody could deliver it now: longer each time, and others are tried meanwhile.
+    fn try_later(&mut self, now: Now, chunk: ChunkNo) -> u32 {
+        let timeout = self.config.peer_timeout_ns;
+        let times = self.copies.later.get(&chunk).map_or(0, |(_, times)| *times);
+        let pause = timeout * (1 << times.min(LATER_LONGEST.trailing_zeros()));
+        if times > 0 || self.copies.later.len() < LATER_MAX {
+            self.copies.later.insert(chunk, (now + pause, times + 1));
+            self.copies.not_before = now + self.config.tick_ns;
+        } else {
+            self.copies.not_before = now + timeout;
+        }
+        times + 1
+    }
+
     /// Ends a copy: the lock falls, the waiters go on.
     fn end_copy(&mut self, now: Now, id: u64, clean: bool, out: &mut Vec<StoreAction>) {
         let Some(copy) = self.copies.active.remove(&id) else { return };
+        let bytes = self.chunk_bytes(copy.chunk);
         if clean {
             self.changed(self.geometry().region_of(copy.chunk));
+            self.copies.later.remove(&copy.chunk);
+            if copy.why == Why::Overwritten {
+                self.copies.pace.overwritten_bytes += bytes;
+            } else {
+                self.copies.pace.copied(now, copy.began, bytes);
+            }
         } else {
-            self.copies.not_before = now + self.config.peer_timeout_ns;
+            let times = self.try_later(now, copy.chunk);
+            if copy.why == Why::Unreadable && times < REWRITES_MAX {
+                self.copies.unreadable.insert(copy.chunk);
+            }
         }
         self.wake_copy(now, copy.chunk, out);
     }
-
-    pub(super) fn on_cleared(
-        &mut self,
-        peer: MemberId,
-        epoch: Epoch,
-        region: RegionNo,
-        chunks: ChunkBits,
-        out: &mut Vec<StoreAction>,
-    ) {
-        let current = self.accepts(epoch).is_ok() && self.meta.ram.record.set.has(peer);
-        if !current && !Mutant::ClearFromAnyEpoch.on() {
-            return;
-        }
-        if region.0 >= self.geometry().regions() || self.copies.acks.len() >= ACKS_MAX {
-            return;
-        }
-        if !self.meta.ram.missed(region, peer).and(chunks).is_empty() {
-            let missed = &mut self.meta.misses_mut(region).missed[peer.index()];
-            *missed = missed.minus(chunks);
-            self.changed(region);
-        }
-        let commit = self.meta.want();
-        if self.meta.done(commit) {
-            out.push(StoreAction::Send(Party::Member(peer), Msg::ClearedAck { epoch, region, chunks }));
-        } else {
-            self.copies.acks.push((peer, epoch, region, chunks, commit));
-        }
-    }
-
-    /// News that have become durable are acknowledged.
-    fn send_acks(&mut self, out: &mut Vec<StoreAction>) {
-        let meta = &self.meta;
-        self.copies.acks.retain(|(peer, epoch, region, chunks, commit)| {
-            let done = meta.done(*commit);
-            if done {
-                let msg = Msg::ClearedAck { epoch: *epoch, region: *region, chunks: *chunks };
-                out.push(StoreAction::Send(Party::Member(*peer), msg));
-            }
-            !done
-        });
-    }
-}
-
-fn refused(epoch: Epoch, copy: u64) -> Msg {
-    Msg::CopyReply { epoch, copy, last: Seq(0), buf: None }
 }

@@ -293,6 +293,7 @@ impl Store {
         self.last_word = None;
         self.requests.new_epoch();
         self.copies.new_epoch();
+        self.sources.new_epoch();
         self.joining = None;
         let record = &mut self.meta.ram.record;
         record.adopted = proposal.epoch;

@@ -77,7 +77,7 @@ impl Requests {
     }
 
     /// True the first time `number` is seen. Numbers further back than the window count as seen.
-    fn first_time(&mut self, number: u64) -> bool {
+    pub(super) fn first_time(&mut self, number: u64) -> bool {
         if self.seen.is_empty() {
             self.new_epoch();
         }
@@ -117,6 +117,7 @@ impl Store {
         }
         self.lease_until = now + self.config.lease_ns;
         self.take_horizons(io.answered, io.flushed);
+        self.copies.pace.client_io(now);
         let request = Request { from, io, buf, stage: Stage::Disk, entered: false, waited: false };
         match io.op {
             IoOp::Read => self.start_read(request, out),
@@ -179,7 +180,7 @@ impl Store {
         let Some(request) = self.requests.get(slot) else { return };
         let (io, entered, waited) = (request.io, request.entered, request.waited);
         let (first, last) = self.geometry().chunks_of(io.range);
-        let locked = (first.0..=last.0).map(ChunkNo).find(|chunk| self.copies.locks(*chunk));
+        let locked = (first.0..=last.0).map(ChunkNo).find(|chunk| self.copies.locks(*chunk, io.seq));
         if let Some(chunk) = locked
             && !Mutant::NoChunkLock.on()
         {
@@ -333,6 +334,7 @@ impl Store {
 
     pub(super) fn on_request_done(
         &mut self,
+        now: Now,
         slot: u32,
         ok: bool,
         buf: Option<BufId>,
@@ -347,7 +349,7 @@ impl Store {
         }
         if !ok {
             match request.io.op {
-                IoOp::Read => {}
+                IoOp::Read => self.note_unreadable(now, request.io.range),
                 IoOp::Flush if Mutant::FlushErrorIgnored.on() => {
                     return self.reply(request.from, &request.io, IoStatus::Done, None, out);
                 }
@@ -369,6 +371,9 @@ impl Store {
             return;
         }
         self.reply(request.from, &request.io, status, buf, out);
+        if ok && request.io.proved && request.io.op.is_write() {
+            self.note_overwritten(now, request.io.range, out);
+        }
     }
 
     fn forget_misses(&mut self, io: &IoRequest) {

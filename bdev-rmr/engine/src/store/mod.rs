@@ -15,8 +15,12 @@ mod intent;
 mod io;
 mod join;
 mod meta;
+mod pace;
+mod repair;
+mod source;
 
 pub use meta::{View, format, read_view};
+pub use pace::Resync;
 
 use crate::event::{DiskOp, Now, OpenError, Party, StoreAction, StoreConfig, StoreEvent};
 use crate::mutant::Mutant;
@@ -67,6 +71,7 @@ pub struct Store {
     flushed: Seq,
     requests: io::Requests,
     copies: copy::Copies,
+    sources: source::Sources,
     joining: Option<join::Joining>,
     /// Whom the last word was given to, in which attempt, and how many chunks had been called clean by then.
     last_word: Option<(MemberId, u64, u64)>,
@@ -116,7 +121,8 @@ impl Store {
             answered: Seq(0),
             flushed: Seq(0),
             requests: io::Requests::default(),
-            copies: copy::Copies::default(),
+            copies: copy::Copies::new(config.resync),
+            sources: source::Sources::default(),
             joining: None,
             last_word: None,
             changes: BTreeMap::new(),
@@ -131,6 +137,8 @@ impl Store {
         match event {
             StoreEvent::Msg(from, msg) => self.on_msg(now, from, msg, out),
             StoreEvent::Disk { op, ok, buf } => self.on_disk_done(now, op, ok, buf, out),
+            StoreEvent::Checksum { op: DiskOp::Check(slot), crc } => self.on_checksum(now, slot, crc, out),
+            StoreEvent::Checksum { .. } => {}
             StoreEvent::Tick => self.on_tick(now, out),
         }
         if self.meta.failed() && self.service != Service::Latched {
@@ -171,8 +179,15 @@ impl Store {
             (Party::Member(peer), Msg::CopyRead { epoch, copy, chunk }) => {
                 self.on_copy_read(peer, epoch, copy, chunk, out);
             }
-            (Party::Member(peer), Msg::CopyReply { epoch, copy, last, buf }) => {
-                self.on_copy_reply(now, peer, (epoch, copy, last), buf, out);
+            (Party::Member(peer), Msg::CopyReply { epoch, copy, last, unreadable, buf }) => {
+                let answer = buf.ok_or(unreadable);
+                self.on_copy_reply(now, peer, (epoch, copy, last), answer, out);
+            }
+            (Party::Client(_), Msg::Check { epoch, tag, chunk }) => {
+                self.on_check(from, (epoch, tag), chunk, out)
+            }
+            (Party::Client(_), Msg::Repair { epoch, tag, number, answered, chunk }) => {
+                self.on_repair(now, from, (epoch, tag, number), answered, chunk, out);
             }
             (Party::Member(peer), Msg::Cleared { epoch, region, chunks }) => {
                 self.on_cleared(peer, epoch, region, chunks, out);
@@ -200,10 +215,14 @@ impl Store {
                 }
             }
             DiskOp::Fence => self.on_fence_flushed(ok, out),
-            DiskOp::Request(slot) => self.on_request_done(slot, ok, buf, out),
-            DiskOp::Copy(id) => self.on_copy_written(id, ok, out),
-            DiskOp::CopyFlush(id) => self.on_copy_flushed(id, ok, out),
-            DiskOp::Source(slot) => self.on_source_read(slot, ok, buf, out),
+            DiskOp::Request(slot) => self.on_request_done(now, slot, ok, buf, out),
+            DiskOp::Copy(id) => self.on_copy_written(now, id, ok, out),
+            DiskOp::CopyFlush(id) => {
+                self.on_copy_flushed(now, id, ok, out);
+                self.step_copies(now, out);
+            }
+            DiskOp::Source(slot) => self.on_source_read(now, slot, ok, buf, out),
+            DiskOp::Check(_) => {}
         }
         self.step_fence(out);
         self.meta.pump(out);
@@ -212,8 +231,10 @@ impl Store {
     fn on_commit(&mut self, now: Now, out: &mut Vec<StoreAction>) {
         self.fence_committed(now, out);
         self.wake_intents(now, out);
+        self.send_acks(out);
         self.copies_committed(now, out);
         self.join_committed(out);
+        self.step_copies(now, out);
     }
 
     fn on_tick(&mut self, now: Now, out: &mut Vec<StoreAction>) {
@@ -221,6 +242,7 @@ impl Store {
         if self.service == Service::Latched {
             return;
         }
+        self.copies.pace.tick(now);
         self.clear_entries(now, usize::MAX);
         self.wake_roomless(now, out);
         self.step_copies(now, out);

@@ -113,7 +113,7 @@ impl Direct {
                     self.meta_writes += 1;
                     self.to_disk.push_back((store, DiskOp::Meta, false));
                 }
-                StoreAction::Release(_) => {}
+                StoreAction::Checksum { .. } | StoreAction::Release(_) => {}
             }
         }
     }
