@@ -136,6 +136,7 @@ fn a_write_under_way_is_not_undone_by_the_repair_of_its_chunk() {
             s.offer(IoOp::Write, 4 + (round + wait) % 4, 1);
             s.run(wait);
         }
+        s.run(6_000);
         // Where the legs that can read it left first, only a write makes the block whole again.
         s.write(5);
         s.end();
