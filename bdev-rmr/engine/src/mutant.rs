@@ -93,6 +93,10 @@ pub enum Mutant {
     UnsuspectAtJoin,
     /// What is heard of peers' disks is written down only with something else (H45).
     PeersWithTheRest,
+    /// An assembly settles the first piece of the suspect regions only.
+    FirstPieceOnly,
+    /// An answer about other regions than those asked about now counts.
+    AnyBatch,
 }
 
 #[cfg(feature = "mutants")]
@@ -172,5 +176,7 @@ impl Mutant {
         Self::StaleLastWord,
         Self::UnsuspectAtJoin,
         Self::PeersWithTheRest,
+        Self::FirstPieceOnly,
+        Self::AnyBatch,
     ];
 }

@@ -16,7 +16,11 @@ use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
 /// Version of the protocol. A peer with another one is refused.
 pub const VERSION: u16 = 1;
 /// Most elements in one message's list.
-pub const LIST_MAX: u32 = 65_536;
+pub const LIST_MAX: u32 = 16_384;
+/// Most [`RegionMisses`] in one message.
+pub const MISSES_MAX: usize = 4_096;
+/// Most bytes of a message, without payload.
+pub const MESSAGE_BYTES_MAX: usize = 1 << 20;
 const MAGIC: u32 = u32::from_le_bytes(*b"RMR1");
 const FLAG: u32 = 1;
 /// The message is followed by a payload.
@@ -87,14 +91,11 @@ fn body_of(msg: &Msg) -> Out {
         Msg::Promise { promise, takeover } => Out::new(1, &promised(*promise)).flag(*takeover),
         Msg::Promised(r) => {
             let small = (r.continuity as u32).into();
-            let fixed = RawControl { a: r.incarnation.0.into(), small, ..promised(r.promise) };
+            let d = place(r.next);
+            let fixed = RawControl { a: r.incarnation.0.into(), d, small, ..promised(r.promise) };
             let mut out = Out::new(2, &fixed);
             out.body.extend_from_slice(RawEpochRecord::from(&r.record).as_bytes());
-            out.list(r.suspects.iter().map(|s| RawSuspect {
-                region: s.region.0.into(),
-                written: s.written.0.into(),
-                proved: s.proved.0.into(),
-            }))
+            out.list(r.suspects.iter().map(raw_suspect))
         }
         Msg::Refused { asked, stands, lease_ns } => {
             let epoch = Epoch { promise: *stands, version: 0 }.into();
@@ -139,8 +140,8 @@ fn body_of(msg: &Msg) -> Out {
             Out::new(15, &fixed)
         }
         Msg::MapSlice(s) => {
-            let next = s.next.map_or(u64::MAX, |r| r.0).into();
-            let mut fixed = RawControl { a: s.attempt.into(), b: s.at.into(), d: next, ..control(s.epoch) };
+            let d = place(s.next);
+            let mut fixed = RawControl { a: s.attempt.into(), b: s.at.into(), d, ..control(s.epoch) };
             fixed.c = s.cursor.0.into();
             Out::new(16, &fixed).flag(s.all_missed).list(s.regions.iter().map(|r| RawRegionMisses::from(*r)))
         }
@@ -150,15 +151,43 @@ fn body_of(msg: &Msg) -> Out {
         Msg::CopyReply { epoch, copy, buf } => {
             Out::new(18, &RawControl { a: (*copy).into(), ..control(*epoch) }).payload(*buf)
         }
+        Msg::SuspectPull { promise, cursor } => {
+            Out::new(31, &RawControl { c: cursor.0.into(), ..promised(*promise) })
+        }
+        Msg::Suspects { promise, cursor, next, suspects } => {
+            let fixed = RawControl { c: cursor.0.into(), d: place(*next), ..promised(*promise) };
+            Out::new(32, &fixed).list(suspects.iter().map(raw_suspect))
+        }
+        Msg::Verdicts { epoch, part, verdicts } => {
+            Out::new(33, &RawControl { small: (*part).into(), ..control(*epoch) })
+                .list(verdicts.iter().map(|r| RawRegionMisses::from(*r)))
+        }
+        Msg::VerdictsAck { epoch, part } => {
+            Out::new(34, &RawControl { small: (*part).into(), ..control(*epoch) })
+        }
         Msg::Cleared { epoch, region, chunks } => cleared(19, *epoch, *region, *chunks),
         Msg::ClearedAck { epoch, region, chunks } => cleared(20, *epoch, *region, *chunks),
     }
+}
+
+/// Where a list goes on; all ones = it has ended.
+fn place(next: Option<RegionNo>) -> U64 {
+    next.map_or(u64::MAX, |region| region.0).into()
+}
+
+fn place_of(raw: U64) -> Option<RegionNo> {
+    Some(raw.get()).filter(|next| *next != u64::MAX).map(RegionNo)
+}
+
+fn raw_suspect(s: &SuspectRegion) -> RawSuspect {
+    RawSuspect { region: s.region.0.into(), written: s.written.0.into(), proved: s.proved.0.into() }
 }
 
 fn adopt(p: &Proposal) -> Out {
     let (origin, origin_member) = origin_code(p.origin);
     let base = p.base;
     let mut fixed = RawControl { promise: base.promise.into(), a: base.version.into(), ..control(p.epoch) };
+    fixed.small = p.parts.into();
     (fixed.set, fixed.members) = (p.set.0, p.members.0);
     (fixed.origin, fixed.origin_member) = (origin, origin_member);
     let mut out = Out::new(6, &fixed);
@@ -319,7 +348,10 @@ pub fn decode(bytes: &[u8], payload: Option<BufId>) -> Result<(PoolId, Msg), For
         ));
     }
     if header.count.get() > LIST_MAX {
-        return Err(field(what, "count", header.count.get().into(), "0..=65536"));
+        return Err(field(what, "count", header.count.get().into(), "0..=16384"));
+    }
+    if bytes.len() > MESSAGE_BYTES_MAX {
+        return Err(field(what, "length", header.length.get().into(), "at most 1 MiB with the header"));
     }
     let mut plain = bytes.to_vec();
     plain[12..16].fill(0);
@@ -374,7 +406,7 @@ fn control_of(kind: u16, flag: bool, buf: Option<BufId>, body: &mut Body<'_>) ->
             Msg::MapPull { epoch, attempt: a, stamp, since: b, cursor: RegionNo(raw.c.get()) }
         }
         16 => {
-            let next = Some(raw.d.get()).filter(|n| *n != u64::MAX).map(RegionNo);
+            let next = place_of(raw.d);
             let regions = misses(body, "map slice")?;
             let cursor = RegionNo(raw.c.get());
             Msg::MapSlice(Box::new(MapSlice {
@@ -398,12 +430,31 @@ fn control_of(kind: u16, flag: bool, buf: Option<BufId>, body: &mut Body<'_>) ->
                 Msg::ClearedAck { epoch, region, chunks }
             }
         }
-        value => return Err(field("message header", "kind", value.into(), "1..=20")),
+        31 => Msg::SuspectPull { promise, cursor: RegionNo(raw.c.get()) },
+        32 => {
+            let (cursor, next) = (RegionNo(raw.c.get()), place_of(raw.d));
+            Msg::Suspects { promise, cursor, next, suspects: suspects(body, "suspects")? }
+        }
+        33 => {
+            let part = raw.small.get();
+            Msg::Verdicts { epoch, part, verdicts: misses(body, "verdicts")? }
+        }
+        34 => Msg::VerdictsAck { epoch, part: raw.small.get() },
+        value => return Err(field("message header", "kind", value.into(), "1..=20, 31..=34")),
     })
 }
 
 fn misses(body: &mut Body<'_>, what: &'static str) -> Result<Vec<RegionMisses>, FormatError> {
     Ok(body.list::<RawRegionMisses>(what)?.into_iter().map(Into::into).collect())
+}
+
+fn suspects(body: &mut Body<'_>, what: &'static str) -> Result<Vec<SuspectRegion>, FormatError> {
+    let one = |s: RawSuspect| SuspectRegion {
+        region: RegionNo(s.region.get()),
+        written: ChunkBits(s.written.get()),
+        proved: ChunkBits(s.proved.get()),
+    };
+    Ok(body.list::<RawSuspect>(what)?.into_iter().map(one).collect())
 }
 
 fn report_of(raw: &RawControl, body: &mut Body<'_>) -> Result<Report, FormatError> {
@@ -414,18 +465,13 @@ fn report_of(raw: &RawControl, body: &mut Body<'_>) -> Result<Report, FormatErro
         2 => Continuity::Broken,
         value => return Err(field("report", "continuity", value.into(), "0..=2")),
     };
-    let suspects = body.list::<RawSuspect>("report")?.into_iter();
-    let suspects = suspects.map(|s| SuspectRegion {
-        region: RegionNo(s.region.get()),
-        written: ChunkBits(s.written.get()),
-        proved: ChunkBits(s.proved.get()),
-    });
     Ok(Report {
         promise: raw.promise.into(),
         record,
         incarnation: Incarnation(raw.a.get()),
         continuity,
-        suspects: suspects.collect(),
+        suspects: suspects(body, "report")?,
+        next: place_of(raw.d),
     })
 }
 
@@ -439,5 +485,6 @@ fn proposal_of(raw: &RawControl, body: &mut Body<'_>) -> Result<Proposal, Format
         base: Epoch { promise: raw.promise.into(), version: raw.a.get() },
         peers,
         verdicts: misses(body, "proposal")?,
+        parts: raw.small.get(),
     })
 }

@@ -69,6 +69,7 @@ fn messages() -> Vec<Msg> {
         incarnation: Incarnation(6),
         continuity: Continuity::SameBoot,
         suspects: vec![SuspectRegion { region: RegionNo(3), written: ChunkBits(7), proved: ChunkBits(1) }],
+        next: None,
     };
     let proposal = Proposal {
         epoch: epoch(),
@@ -78,6 +79,7 @@ fn messages() -> Vec<Msg> {
         base: Epoch { version: 1, ..epoch() },
         peers: record().peers,
         verdicts: vec![misses(4), misses(5)],
+        parts: 0,
     };
     let slice = MapSlice {
         epoch: epoch(),
@@ -88,7 +90,7 @@ fn messages() -> Vec<Msg> {
         all_missed: true,
         regions: vec![misses(1)],
     };
-    let (epoch, stamp) = (epoch(), record().peers[1]);
+    let (epoch, stamp, suspects) = (epoch(), record().peers[1], report.suspects.clone());
     vec![
         Msg::Promise { promise: promise(), takeover: true },
         Msg::Promised(Box::new(report)),
@@ -110,6 +112,10 @@ fn messages() -> Vec<Msg> {
         Msg::CopyReply { epoch, copy: 1, buf: Some(BufId(1)) },
         Msg::Cleared { epoch, region: RegionNo(1), chunks: ChunkBits(2) },
         Msg::ClearedAck { epoch, region: RegionNo(1), chunks: ChunkBits(2) },
+        Msg::SuspectPull { promise: promise(), cursor: RegionNo(5) },
+        Msg::Suspects { promise: promise(), cursor: RegionNo(5), next: Some(RegionNo(9)), suspects },
+        Msg::Verdicts { epoch, part: 2, verdicts: vec![misses(4), misses(5)] },
+        Msg::VerdictsAck { epoch, part: 2 },
     ]
 }
 

@@ -217,6 +217,7 @@ impl World {
             resync_gap_ns: 0,
             peer_timeout_ns: 30 * MS,
             lease_ns: 150 * MS,
+            report_suspects: 2,
             slice_regions: 3,
         }
     }
@@ -231,6 +232,7 @@ impl World {
             beat_ns: 15 * MS,
             rejoin_ns: 10 * MS,
             rejoin_max_ns: 500 * MS,
+            batch_regions: 2,
             flush_ns: 30 * MS,
         }
     }

@@ -7,7 +7,6 @@ use rmr_proto::{
     ChunkBits, Epoch, MEMBERS_MAX, MemberId, MemberSet, Msg, Origin, Promise, Proposal, RegionMisses,
     RegionNo, Report, Stamp, SuspectRegion,
 };
-use std::collections::BTreeMap;
 
 /// No store can make a client wait longer than this for another's lease, ns.
 const LEASE_MAX_NS: Now = 60_000_000_000;
@@ -15,14 +14,14 @@ const LEASE_MAX_NS: Now = 60_000_000_000;
 /// What has come in for this generation.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 pub(super) struct Assembly {
-    reports: [Option<Report>; MEMBERS_MAX],
-    start: MemberSet,
-    misses: [Option<BTreeMap<RegionNo, RegionMisses>>; MEMBERS_MAX],
-    proposal: Option<Box<Proposal>>,
+    pub(super) reports: [Option<Report>; MEMBERS_MAX],
+    pub(super) start: MemberSet,
+    pub(super) gather: super::gather::Gather,
+    pub(super) proposal: Option<Box<Proposal>>,
     adopted: MemberSet,
     asked_at: Now,
     /// Since when this stage waits.
-    since: Now,
+    pub(super) since: Now,
     /// Nothing is asked before this.
     not_before: Now,
 }
@@ -139,9 +138,11 @@ impl Client {
             && record.promise == self.promise
             && record.adopted.promise < self.promise
             && report.suspects.iter().all(|suspect| suspect.region.0 < regions)
+            && super::gather::is_ascending(&report.suspects)
+            && report.next.is_none_or(|next| report.suspects.last().is_some_and(|last| last.region < next))
     }
 
-    fn report(&self, member: MemberId) -> Option<&Report> {
+    pub(super) fn report(&self, member: MemberId) -> Option<&Report> {
         self.assembly.reports[member.index()].as_ref()
     }
 
@@ -177,68 +178,23 @@ impl Client {
         let holders = newest.set.iter().filter(holds).fold(MemberSet::EMPTY, MemberSet::with);
         self.assembly.start = start_set(newest.set, holders, newest.origin);
         self.assembly.since = now;
-        if !self.query(out) {
-            self.propose_start(now, out);
-        }
+        self.gather(now, out);
     }
 
     fn create(&mut self, now: Now, out: &mut Vec<ClientAction>) {
         let Some(reference) = self.members.iter().next() else { return };
         self.assembly.start = self.members;
-        self.propose(now, Origin::Create { reference }, Vec::new(), out);
+        self.propose(now, Origin::Create { reference }, (Vec::new(), 0), out);
     }
 
-    /// Regions with a live entry on any member of the set being started.
-    fn suspects(&self) -> BTreeMap<RegionNo, [SuspectRegion; MEMBERS_MAX]> {
-        let mut regions: BTreeMap<RegionNo, [SuspectRegion; MEMBERS_MAX]> = BTreeMap::new();
-        for member in self.assembly.start.iter() {
-            for suspect in self.report(member).into_iter().flat_map(|r| &r.suspects) {
-                regions.entry(suspect.region).or_default()[member.index()] = *suspect;
-            }
-        }
-        regions
-    }
-
-    /// Asks who missed what of the suspect regions. False if there are none.
-    fn query(&self, out: &mut Vec<ClientAction>) -> bool {
-        let regions: Vec<RegionNo> = self.suspects().into_keys().collect();
-        if regions.is_empty() {
-            return false;
-        }
-        for member in self.assembly.start.iter().filter(|m| self.assembly.misses[m.index()].is_none()) {
-            let msg = Msg::Query { promise: self.promise, regions: regions.clone() };
-            out.push(ClientAction::Send(member, msg));
-        }
-        true
-    }
-
-    pub(super) fn on_query_reply(
-        &mut self,
-        now: Now,
-        from: MemberId,
-        promise: Promise,
-        misses: Vec<RegionMisses>,
-        out: &mut Vec<ClientAction>,
-    ) {
-        let waiting = self.phase == Phase::Assembling && self.assembly.proposal.is_none();
-        if promise != self.promise || !waiting || !self.assembly.start.has(from) {
-            return;
-        }
-        self.assembly.misses[from.index()] = Some(misses.into_iter().map(|m| (m.region, m)).collect());
-        if self.assembly.start.iter().all(|m| self.assembly.misses[m.index()].is_some()) {
-            self.propose_start(now, out);
-        }
-    }
-
-    fn propose_start(&mut self, now: Now, out: &mut Vec<ClientAction>) {
-        let verdicts =
-            self.suspects().into_iter().map(|(region, entries)| self.verdict(region, &entries)).collect();
+    pub(super) fn propose_start(&mut self, now: Now, out: &mut Vec<ClientAction>) {
+        let verdicts = self.verdicts_to_propose();
         self.propose(now, Origin::Assembly, verdicts, out);
     }
 
     /// Settles the suspect chunks of one region: one source each, everybody else in the set missed it; outsiders missed
     /// what the entries of the set say.
-    fn verdict(&self, region: RegionNo, entries: &[SuspectRegion; MEMBERS_MAX]) -> RegionMisses {
+    pub(super) fn verdict(&self, region: RegionNo, entries: &[SuspectRegion; MEMBERS_MAX]) -> RegionMisses {
         let mut verdict = RegionMisses { region, ..RegionMisses::default() };
         let start = self.assembly.start;
         let all = entries.iter().fold(ChunkBits::NONE, |bits, entry| bits.or(entry.written));
@@ -266,11 +222,6 @@ impl Client {
         verdict
     }
 
-    fn own_misses(&self, member: MemberId, region: RegionNo) -> RegionMisses {
-        let misses = self.assembly.misses[member.index()].as_ref();
-        misses.and_then(|m| m.get(&region)).copied().unwrap_or_default()
-    }
-
     /// Who holds the contents of a suspect chunk: not missed before suspect, what lost nothing before what may have, the
     /// lowest id.
     fn source(&self, region: RegionNo, index: u32) -> Option<MemberId> {
@@ -292,7 +243,7 @@ impl Client {
         &mut self,
         now: Now,
         origin: Origin,
-        verdicts: Vec<RegionMisses>,
+        (verdicts, parts): (Vec<RegionMisses>, u32),
         out: &mut Vec<ClientAction>,
     ) {
         let records = self.reported().iter().filter_map(|m| self.report(m)).map(|r| r.record);
@@ -305,6 +256,7 @@ impl Client {
             base,
             peers: self.stamps_known(),
             verdicts,
+            parts,
         };
         self.assembly.proposal = Some(Box::new(proposal));
         self.assembly.since = now;
@@ -331,8 +283,15 @@ impl Client {
     fn send_start(&self, out: &mut Vec<ClientAction>) {
         let Some(proposal) = &self.assembly.proposal else { return };
         for member in proposal.set.minus(self.assembly.adopted).iter() {
-            out.push(ClientAction::Send(member, Msg::Adopt(proposal.clone())));
+            self.send_start_to(member, out);
         }
+    }
+
+    /// The next part of the verdicts, or the proposal when they are all there.
+    pub(super) fn send_start_to(&self, member: MemberId, out: &mut Vec<ClientAction>) {
+        let Some(proposal) = &self.assembly.proposal else { return };
+        let part = self.next_part(member, proposal.epoch);
+        out.push(ClientAction::Send(member, part.unwrap_or_else(|| Msg::Adopt(proposal.clone()))));
     }
 
     pub(super) fn start_adopted(
@@ -377,7 +336,7 @@ impl Client {
         if self.assembly.proposal.is_some() {
             self.send_start(out);
         } else if settled {
-            self.query(out);
+            self.gather(now, out);
         } else {
             for member in self.members.iter() {
                 self.ask_promise(member, out);

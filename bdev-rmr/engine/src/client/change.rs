@@ -113,6 +113,7 @@ impl Client {
             base: self.epoch,
             peers,
             verdicts: Vec::new(),
+            parts: 0,
         };
         self.set_phase(Phase::Changing);
         self.change = Some(Change {
