@@ -97,6 +97,8 @@ pub enum Mutant {
     FirstPieceOnly,
     /// An answer about other regions than those asked about now counts.
     AnyBatch,
+    /// One store that reads zero makes a new pool start clean (rule N).
+    ZeroedByOne,
 }
 
 #[cfg(feature = "mutants")]
@@ -178,5 +180,6 @@ impl Mutant {
         Self::PeersWithTheRest,
         Self::FirstPieceOnly,
         Self::AnyBatch,
+        Self::ZeroedByOne,
     ];
 }

@@ -132,6 +132,8 @@ pub struct Report {
     pub record: EpochRecord,
     /// Which disk.
     pub incarnation: Incarnation,
+    /// Its data area read zero when it was made.
+    pub zeroed: bool,
     /// What may be gone.
     pub continuity: Continuity,
     /// Regions with a live intent entry or suspect chunks, ascending.
@@ -147,6 +149,8 @@ pub struct Proposal {
     pub epoch: Epoch,
     /// How it came to be.
     pub origin: Origin,
+    /// First epoch of a pool: all of its stores read zero, so nobody has missed anything.
+    pub zeroed: bool,
     /// Members up to date.
     pub set: MemberSet,
     /// All members of the pool.

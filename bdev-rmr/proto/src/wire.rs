@@ -95,7 +95,7 @@ fn body_of(msg: &Msg) -> Out {
             let fixed = RawControl { a: r.incarnation.0.into(), d, small, ..promised(r.promise) };
             let mut out = Out::new(2, &fixed);
             out.body.extend_from_slice(RawEpochRecord::from(&r.record).as_bytes());
-            out.list(r.suspects.iter().map(raw_suspect))
+            out.flag(r.zeroed).list(r.suspects.iter().map(raw_suspect))
         }
         Msg::Refused { asked, stands, lease_ns } => {
             let epoch = Epoch { promise: *stands, version: 0 }.into();
@@ -192,7 +192,7 @@ fn adopt(p: &Proposal) -> Out {
     (fixed.origin, fixed.origin_member) = (origin, origin_member);
     let mut out = Out::new(6, &fixed);
     out.body.extend_from_slice(p.peers.map(RawStamp::from).as_bytes());
-    out.list(p.verdicts.iter().map(|r| RawRegionMisses::from(*r)))
+    out.flag(p.zeroed).list(p.verdicts.iter().map(|r| RawRegionMisses::from(*r)))
 }
 
 fn cleared(kind: u16, epoch: Epoch, region: RegionNo, chunks: ChunkBits) -> Out {
@@ -377,14 +377,14 @@ fn control_of(kind: u16, flag: bool, buf: Option<BufId>, body: &mut Body<'_>) ->
     let (a, b) = (raw.a.get(), raw.b.get());
     Ok(match kind {
         1 => Msg::Promise { promise, takeover: flag },
-        2 => Msg::Promised(Box::new(report_of(&raw, body)?)),
+        2 => Msg::Promised(Box::new(Report { zeroed: flag, ..report_of(&raw, body)? })),
         3 => Msg::Refused { asked: promise, stands: epoch.promise, lease_ns: a },
         4 => {
             let regions = body.list::<U64>("query")?.iter().map(|r| RegionNo(r.get())).collect();
             Msg::Query { promise, regions }
         }
         5 => Msg::QueryReply { promise, misses: misses(body, "query answer")? },
-        6 => Msg::Adopt(Box::new(proposal_of(&raw, body)?)),
+        6 => Msg::Adopt(Box::new(Proposal { zeroed: flag, ..proposal_of(&raw, body)? })),
         7 => Msg::Adopted { epoch, counter: a },
         8 => Msg::AdoptRefused { epoch },
         9 => Msg::Join { epoch, set: MemberSet(raw.set), attempt: a, last: flag },
@@ -468,6 +468,7 @@ fn report_of(raw: &RawControl, body: &mut Body<'_>) -> Result<Report, FormatErro
     Ok(Report {
         promise: raw.promise.into(),
         record,
+        zeroed: false,
         incarnation: Incarnation(raw.a.get()),
         continuity,
         suspects: suspects(body, "report")?,
@@ -480,6 +481,7 @@ fn proposal_of(raw: &RawControl, body: &mut Body<'_>) -> Result<Proposal, Format
     Ok(Proposal {
         epoch: raw.epoch.into(),
         origin: origin_of("proposal", raw.origin, raw.origin_member)?,
+        zeroed: false,
         set: MemberSet(raw.set),
         members: MemberSet(raw.members),
         base: Epoch { promise: raw.promise.into(), version: raw.a.get() },

@@ -367,7 +367,8 @@ impl Rig {
 fn clean_store(geometry: Geometry, member: MemberId, members: MemberSet, config: StoreConfig) -> Store {
     const BOOT: u64 = 1;
     let incarnation = |index: usize| Incarnation(100 + index as u64);
-    let superblock = Superblock { pool: POOL, member, incarnation: incarnation(member.index()), geometry };
+    let superblock =
+        Superblock { pool: POOL, member, incarnation: incarnation(member.index()), geometry, zeroed: false };
     let mut area = format(&superblock, &config, members);
     let mut peers = [Stamp::default(); MEMBERS_MAX];
     for peer in members.iter() {

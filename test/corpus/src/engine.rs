@@ -139,8 +139,13 @@ struct StoreRig {
 /// Messages, ticks, answers of the disk and restarts for a store, in any order.
 pub(crate) fn store_events(data: &[u8]) {
     let config = StoreConfig { journal_bytes: 4096, intents_soft_max: 2, ..StoreConfig::default() };
-    let superblock =
-        Superblock { pool: POOL, member: MemberId::at(0), incarnation: Incarnation(1), geometry: geometry() };
+    let superblock = Superblock {
+        pool: POOL,
+        member: MemberId::at(0),
+        incarnation: Incarnation(1),
+        geometry: geometry(),
+        zeroed: false,
+    };
     let area = format(&superblock, &config, MemberSet::first(3));
     let store = Store::open(&area, config, 1).expect("freshly formatted");
     let (now, boot, next_buf) = (1, 1, 0);
@@ -337,7 +342,8 @@ impl StoreRig {
                 Msg::SuspectPull { promise: p.promise(record.promise), cursor: RegionNo(p.number()) }
             }
             _ => {
-                let next = Epoch { promise: record.promise, version: record.adopted.version.saturating_add(1) };
+                let next =
+                    Epoch { promise: record.promise, version: record.adopted.version.saturating_add(1) };
                 Msg::Verdicts {
                     epoch: p.epoch(next),
                     part: u32::from(p.byte() % 4),
@@ -359,6 +365,7 @@ impl StoreRig {
         Proposal {
             epoch: p.epoch(next),
             origin,
+            zeroed: p.byte() & 3 == 3,
             set: p.members(),
             members: p.members(),
             base: p.epoch(record.adopted),

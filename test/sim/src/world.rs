@@ -147,8 +147,10 @@ impl World {
             .unwrap_or_else(|error| panic!("options make no geometry: {error}"));
         let mut nodes = Vec::new();
         for index in 0..options.members {
+            let unknown = |block| 0xdead_0000 + index as u64 * 0x1000 + block;
+            let zeroed = options.zeroed & (1 << index) != 0;
             let data: Vec<u64> =
-                (0..options.blocks).map(|block| 0xdead_0000 + index as u64 * 0x1000 + block).collect();
+                (0..options.blocks).map(|block| if zeroed { 0 } else { unknown(block) }).collect();
             let disk = Disk::new(data);
             let node = Node {
                 store: None,
@@ -244,6 +246,7 @@ impl World {
             member: MemberId::at(node),
             incarnation: Incarnation(self.rng.u64(1..)),
             geometry: self.geometry,
+            zeroed: self.options.zeroed & (1 << node) != 0,
         };
         let members = self.members();
         self.nodes[node].disk.meta = format(&superblock, &self.store_config(), members);

@@ -187,6 +187,12 @@ impl Client {
         self.propose(now, Origin::Create { reference }, (Vec::new(), 0), out);
     }
 
+    /// Do all members read zero?
+    fn all_zeroed(&self) -> bool {
+        let zeroed = |member| self.report(member).is_some_and(|report| report.zeroed);
+        self.members.iter().all(zeroed) || Mutant::ZeroedByOne.on() && self.members.iter().any(zeroed)
+    }
+
     pub(super) fn propose_start(&mut self, now: Now, out: &mut Vec<ClientAction>) {
         let verdicts = self.verdicts_to_propose();
         self.propose(now, Origin::Assembly, verdicts, out);
@@ -251,6 +257,7 @@ impl Client {
         let proposal = Proposal {
             epoch: Epoch { promise: self.promise, version: 0 },
             origin,
+            zeroed: matches!(origin, Origin::Create { .. }) && self.all_zeroed(),
             set: self.assembly.start,
             members: self.members,
             base,

@@ -108,6 +108,7 @@ impl Client {
         let proposal = Proposal {
             epoch,
             origin,
+            zeroed: false,
             set,
             members: self.members,
             base: self.epoch,

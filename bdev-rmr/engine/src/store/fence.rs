@@ -205,6 +205,7 @@ impl Store {
         Report {
             promise: self.meta.ram.record.promise,
             record: self.meta.ram.record,
+            zeroed: self.superblock.zeroed,
             incarnation: self.superblock.incarnation,
             continuity: self.continuity,
             suspects,
@@ -322,7 +323,10 @@ impl Store {
             return false;
         }
         match proposal.origin {
-            Origin::Create { .. } => record.adopted == Epoch::default(),
+            Origin::Create { .. } => {
+                let true_of_this = !proposal.zeroed || self.superblock.zeroed || Mutant::ZeroedByOne.on();
+                record.adopted == Epoch::default() && true_of_this
+            }
             Origin::Assembly => record.adopted.promise < record.promise,
             Origin::Join { member } if member == me => self.join_ready(proposal.base),
             Origin::Join { member } if !Mutant::StaleLastWord.on() => {
@@ -343,6 +347,7 @@ impl Store {
             self.settle_entries(outside, old.minus(proposal.set));
         }
         match proposal.origin {
+            Origin::Create { .. } if proposal.zeroed => {}
             Origin::Create { reference } => self.apply_create(proposal.members.without(reference)),
             Origin::Assembly => {
                 let ahead = std::mem::take(&mut self.ahead).verdicts;
