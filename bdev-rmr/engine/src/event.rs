@@ -172,6 +172,8 @@ pub struct StoreConfig {
     pub peer_timeout_ns: Now,
     /// A client not heard for this long has no lease, ns.
     pub lease_ns: Now,
+    /// Suspect regions in one message; at most [`rmr_proto::wire::LIST_MAX`].
+    pub report_suspects: usize,
     /// Regions in one slice of a map.
     pub slice_regions: usize,
 }
@@ -189,6 +191,7 @@ impl Default for StoreConfig {
             resync: ResyncLimits::default(),
             peer_timeout_ns: 200 * MS,
             lease_ns: 1_500 * MS,
+            report_suspects: rmr_proto::wire::LIST_MAX as usize,
             slice_regions: 256,
         }
     }

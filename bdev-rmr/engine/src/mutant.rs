@@ -127,6 +127,12 @@ pub enum Mutant {
     ScrubWithoutLanes,
     /// A scrub repairs whoever differs from the leg of the lowest id.
     ScrubBelievesFirst,
+    /// An assembly settles the first piece of the suspect regions only.
+    FirstPieceOnly,
+    /// An answer about other regions than those asked about now counts.
+    AnyBatch,
+    /// One store that reads zero makes a new pool start clean (rule N).
+    ZeroedByOne,
 }
 
 #[cfg(feature = "mutants")]
@@ -223,5 +229,8 @@ impl Mutant {
         Self::EjectTheLast,
         Self::ScrubWithoutLanes,
         Self::ScrubBelievesFirst,
+        Self::FirstPieceOnly,
+        Self::AnyBatch,
+        Self::ZeroedByOne,
     ];
 }

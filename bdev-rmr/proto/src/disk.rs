@@ -45,6 +45,8 @@ pub struct Superblock {
     pub incarnation: Incarnation,
     /// Sizes.
     pub geometry: Geometry,
+    /// `create` made the whole data area read zero.
+    pub zeroed: bool,
 }
 
 impl Superblock {
@@ -61,7 +63,8 @@ impl Superblock {
             chunk_shift: self.geometry.chunk_shift(),
             region_shift: self.geometry.region_shift(),
             member: self.member.index() as u8,
-            reserved: [0; 76],
+            flags: self.zeroed.into(),
+            reserved: [0; 75],
         };
         raw.crc = crc32c(raw.as_bytes()).into();
         let mut bytes = [0; RawSuperblock::SIZE];
@@ -87,7 +90,11 @@ impl Superblock {
         if raw.version.get() != u32::from(VERSION) {
             return bad("version", raw.version.get().into(), "1");
         }
+        if raw.flags > 1 {
+            return bad("flags", raw.flags.into(), "0 or 1");
+        }
         Ok(Self {
+            zeroed: raw.flags == 1,
             pool: PoolId(raw.pool),
             member: convert::member(what, raw.member)?,
             incarnation: Incarnation(raw.incarnation.get()),

@@ -11,6 +11,9 @@ pub const DEVICE_BYTES_MAX: u64 = 1 << 50;
 /// Regions are this large unless that would be more than 128 chunks.
 pub const REGION_BYTES: u64 = 16 << 20;
 
+/// Most bytes of map on the disk of one member per TiB of device, both copies.
+pub const MAP_BYTES_PER_TIB_MAX: u64 = 64 << 20;
+
 /// Sizes of a pool, all in powers of two but the device.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Geometry {
@@ -66,11 +69,26 @@ impl Geometry {
     /// Refuses sizes that only tests may use.
     pub fn check_product(&self) -> Result<(), FormatError> {
         let chunk = 1u64 << (self.block_shift + self.chunk_shift);
-        if (CHUNK_BYTES_MIN..=CHUNK_BYTES_MAX).contains(&chunk) {
-            return Ok(());
+        let bad =
+            |field, value, accepted| Err(FormatError::Field { what: "geometry", field, value, accepted });
+        if !(CHUNK_BYTES_MIN..=CHUNK_BYTES_MAX).contains(&chunk) {
+            return bad("chunk bytes", chunk, "64 KiB to 4 MiB");
         }
-        let accepted = "64 KiB to 4 MiB";
-        Err(FormatError::Field { what: "geometry", field: "chunk bytes", value: chunk, accepted })
+        let maps = self.map_bytes_per_tib();
+        if maps > MAP_BYTES_PER_TIB_MAX {
+            return bad(
+                "map bytes per TiB",
+                maps,
+                "at most 64 MiB: larger chunks, or more of them in a region",
+            );
+        }
+        Ok(())
+    }
+
+    /// Bytes of map on the disk of one member per TiB of device, both copies.
+    pub const fn map_bytes_per_tib(&self) -> u64 {
+        let regions = (1u64 << 40) >> (self.block_shift + self.chunk_shift + self.region_shift);
+        2 * regions.div_ceil(crate::disk::MISSES_PER_PAGE) * crate::disk::PAGE as u64
     }
 
     /// Blocks of the device.

@@ -38,7 +38,9 @@ pub mod wire;
 
 pub use epoch::{Epoch, EpochRecord, Origin, Promise, RegionMisses, Stamp};
 pub use error::FormatError;
-pub use geometry::{CHUNK_BYTES_MAX, CHUNK_BYTES_MIN, DEVICE_BYTES_MAX, Geometry, REGION_BYTES};
+pub use geometry::{
+    CHUNK_BYTES_MAX, CHUNK_BYTES_MIN, DEVICE_BYTES_MAX, Geometry, MAP_BYTES_PER_TIB_MAX, REGION_BYTES,
+};
 pub use ids::{
     BlockRange, BufId, ChunkBits, ChunkNo, Incarnation, MEMBERS_MAX, MemberId, MemberSet, PoolId, RegionNo,
     Seq,

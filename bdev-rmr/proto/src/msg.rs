@@ -132,10 +132,14 @@ pub struct Report {
     pub record: EpochRecord,
     /// Which disk.
     pub incarnation: Incarnation,
+    /// Its data area read zero when it was made.
+    pub zeroed: bool,
     /// What may be gone.
     pub continuity: Continuity,
-    /// Live intent entries.
+    /// Regions with a live intent entry or suspect chunks, ascending.
     pub suspects: Vec<SuspectRegion>,
+    /// Where the list goes on, if one message does not hold it; asked for with [`Msg::SuspectPull`].
+    pub next: Option<RegionNo>,
 }
 
 /// A set proposed for adoption.
@@ -145,6 +149,8 @@ pub struct Proposal {
     pub epoch: Epoch,
     /// How it came to be.
     pub origin: Origin,
+    /// First epoch of a pool: all of its stores read zero, so nobody has missed anything.
+    pub zeroed: bool,
     /// Members up to date.
     pub set: MemberSet,
     /// All members of the pool.
@@ -163,6 +169,8 @@ pub struct Proposal {
     pub forced: bool,
     /// Assembly: marks that settle every suspect chunk.
     pub verdicts: Vec<RegionMisses>,
+    /// So many [`Msg::Verdicts`] have gone ahead, because one message does not hold them.
+    pub parts: u32,
 }
 
 /// A slice of a donor's maps for a joiner.
@@ -218,6 +226,40 @@ pub enum Msg {
         promise: Promise,
         /// All that the sender records; of itself, what is suspect stands apart.
         misses: Vec<RegionMisses>,
+    },
+    /// Client: more of the suspect regions, please.
+    SuspectPull {
+        /// Of the assembly.
+        promise: Promise,
+        /// First region wanted.
+        cursor: RegionNo,
+    },
+    /// Store: more of them.
+    Suspects {
+        /// Of the assembly.
+        promise: Promise,
+        /// Of the question.
+        cursor: RegionNo,
+        /// Where the list goes on; `None` = this was the last.
+        next: Option<RegionNo>,
+        /// Ascending.
+        suspects: Vec<SuspectRegion>,
+    },
+    /// Client: verdicts that belong to a proposal still to come.
+    Verdicts {
+        /// Of the proposal.
+        epoch: Epoch,
+        /// Number of the part, from 0.
+        part: u32,
+        /// As in [`Proposal`].
+        verdicts: Vec<RegionMisses>,
+    },
+    /// Store: has them.
+    VerdictsAck {
+        /// Of the part.
+        epoch: Epoch,
+        /// Of the part.
+        part: u32,
     },
     /// Client: adopt this set.
     Adopt(Box<Proposal>),

@@ -155,7 +155,9 @@ raw! {
         chunk_shift: u8 = 49,
         region_shift: u8 = 50,
         member: u8 = 51,
-        reserved: [u8; 76] = 52,
+        /// 1: the data area reads zero.
+        flags: u8 = 52,
+        reserved: [u8; 75] = 53,
     }
 }
 raw! {

@@ -16,7 +16,11 @@ use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
 /// Version of the protocol. A peer with another one is refused.
 pub const VERSION: u16 = 1;
 /// Most elements in one message's list.
-pub const LIST_MAX: u32 = 65_536;
+pub const LIST_MAX: u32 = 16_384;
+/// Most [`RegionMisses`] in one message.
+pub const MISSES_MAX: usize = 4_096;
+/// Most bytes of a message, without payload.
+pub const MESSAGE_BYTES_MAX: usize = 1 << 20;
 const MAGIC: u32 = u32::from_le_bytes(*b"RMR1");
 const FLAG: u32 = 1;
 /// The message is followed by a payload.
@@ -87,14 +91,11 @@ fn body_of(msg: &Msg) -> Out {
         Msg::Promise { promise, takeover } => Out::new(1, &promised(*promise)).flag(*takeover),
         Msg::Promised(r) => {
             let small = (r.continuity as u32).into();
-            let fixed = RawControl { a: r.incarnation.0.into(), small, ..promised(r.promise) };
+            let d = place(r.next);
+            let fixed = RawControl { a: r.incarnation.0.into(), d, small, ..promised(r.promise) };
             let mut out = Out::new(2, &fixed);
             out.body.extend_from_slice(RawEpochRecord::from(&r.record).as_bytes());
-            out.list(r.suspects.iter().map(|s| RawSuspect {
-                region: s.region.0.into(),
-                written: s.written.0.into(),
-                proved: s.proved.0.into(),
-            }))
+            out.flag(r.zeroed).list(r.suspects.iter().map(raw_suspect))
         }
         Msg::Refused { asked, stands, lease_ns } => {
             let epoch = Epoch { promise: *stands, version: 0 }.into();
@@ -139,8 +140,8 @@ fn body_of(msg: &Msg) -> Out {
             Out::new(15, &fixed)
         }
         Msg::MapSlice(s) => {
-            let next = s.next.map_or(u64::MAX, |r| r.0).into();
-            let mut fixed = RawControl { a: s.attempt.into(), b: s.at.into(), d: next, ..control(s.epoch) };
+            let d = place(s.next);
+            let mut fixed = RawControl { a: s.attempt.into(), b: s.at.into(), d, ..control(s.epoch) };
             fixed.c = s.cursor.0.into();
             Out::new(16, &fixed).flag(s.all_missed).list(s.regions.iter().map(|r| RawRegionMisses::from(*r)))
         }
@@ -166,6 +167,20 @@ fn body_of(msg: &Msg) -> Out {
             let b = u64::from(status_code(*status)).into();
             Out::new(43, &RawControl { b, ..tagged(*epoch, *tag) })
         }
+        Msg::SuspectPull { promise, cursor } => {
+            Out::new(31, &RawControl { c: cursor.0.into(), ..promised(*promise) })
+        }
+        Msg::Suspects { promise, cursor, next, suspects } => {
+            let fixed = RawControl { c: cursor.0.into(), d: place(*next), ..promised(*promise) };
+            Out::new(32, &fixed).list(suspects.iter().map(raw_suspect))
+        }
+        Msg::Verdicts { epoch, part, verdicts } => {
+            Out::new(33, &RawControl { small: (*part).into(), ..control(*epoch) })
+                .list(verdicts.iter().map(|r| RawRegionMisses::from(*r)))
+        }
+        Msg::VerdictsAck { epoch, part } => {
+            Out::new(34, &RawControl { small: (*part).into(), ..control(*epoch) })
+        }
         Msg::Cleared { epoch, region, chunks } => cleared(19, *epoch, *region, *chunks),
         Msg::ClearedAck { epoch, region, chunks } => cleared(20, *epoch, *region, *chunks),
     }
@@ -179,14 +194,28 @@ fn tag_of(a: u64) -> Tag {
     Tag { slot: (a >> 32) as u32, sending: a as u32 }
 }
 
+/// Where a list goes on; all ones = it has ended.
+fn place(next: Option<RegionNo>) -> U64 {
+    next.map_or(u64::MAX, |region| region.0).into()
+}
+
+fn place_of(raw: U64) -> Option<RegionNo> {
+    Some(raw.get()).filter(|next| *next != u64::MAX).map(RegionNo)
+}
+
+fn raw_suspect(s: &SuspectRegion) -> RawSuspect {
+    RawSuspect { region: s.region.0.into(), written: s.written.0.into(), proved: s.proved.0.into() }
+}
+
 fn adopt(p: &Proposal) -> Out {
     let (origin, origin_member) = origin_code(p.origin);
     let base = p.base;
     let mut fixed = RawControl { promise: base.promise.into(), a: base.version.into(), ..control(p.epoch) };
+    fixed.d = u64::from(p.parts).into();
     (fixed.set, fixed.members) = (p.set.0, p.members.0);
     (fixed.origin, fixed.origin_member) = (origin, origin_member);
     let keeper = p.keeper.map_or(0, |member| member.index() as u32 + 1);
-    fixed.small = (u32::from(p.resting.0) | keeper << 8).into();
+    fixed.small = (u32::from(p.resting.0) | keeper << 8 | u32::from(p.zeroed) << 12).into();
     let mut out = Out::new(6, &fixed).flag(p.forced);
     out.body.extend_from_slice(p.peers.map(RawStamp::from).as_bytes());
     out.body.extend_from_slice(p.last_in.map(RawEpoch::from).as_bytes());
@@ -352,7 +381,10 @@ pub fn decode(bytes: &[u8], payload: Option<BufId>) -> Result<(PoolId, Msg), For
         ));
     }
     if header.count.get() > LIST_MAX {
-        return Err(field(what, "count", header.count.get().into(), "0..=65536"));
+        return Err(field(what, "count", header.count.get().into(), "0..=16384"));
+    }
+    if bytes.len() > MESSAGE_BYTES_MAX {
+        return Err(field(what, "length", header.length.get().into(), "at most 1 MiB with the header"));
     }
     let mut plain = bytes.to_vec();
     plain[12..16].fill(0);
@@ -378,7 +410,7 @@ fn control_of(kind: u16, flag: bool, buf: Option<BufId>, body: &mut Body<'_>) ->
     let (a, b) = (raw.a.get(), raw.b.get());
     Ok(match kind {
         1 => Msg::Promise { promise, takeover: flag },
-        2 => Msg::Promised(Box::new(report_of(&raw, body)?)),
+        2 => Msg::Promised(Box::new(Report { zeroed: flag, ..report_of(&raw, body)? })),
         3 => Msg::Refused { asked: promise, stands: epoch.promise, lease_ns: a },
         4 => {
             let regions = body.list::<U64>("query")?.iter().map(|r| RegionNo(r.get())).collect();
@@ -407,7 +439,7 @@ fn control_of(kind: u16, flag: bool, buf: Option<BufId>, body: &mut Body<'_>) ->
             Msg::MapPull { epoch, attempt: a, stamp, since: b, cursor: RegionNo(raw.c.get()) }
         }
         16 => {
-            let next = Some(raw.d.get()).filter(|n| *n != u64::MAX).map(RegionNo);
+            let next = place_of(raw.d);
             let regions = misses(body, "map slice")?;
             let cursor = RegionNo(raw.c.get());
             Msg::MapSlice(Box::new(MapSlice {
@@ -431,6 +463,16 @@ fn control_of(kind: u16, flag: bool, buf: Option<BufId>, body: &mut Body<'_>) ->
                 Msg::ClearedAck { epoch, region, chunks }
             }
         }
+        31 => Msg::SuspectPull { promise, cursor: RegionNo(raw.c.get()) },
+        32 => {
+            let (cursor, next) = (RegionNo(raw.c.get()), place_of(raw.d));
+            Msg::Suspects { promise, cursor, next, suspects: suspects(body, "suspects")? }
+        }
+        33 => {
+            let part = raw.small.get();
+            Msg::Verdicts { epoch, part, verdicts: misses(body, "verdicts")? }
+        }
+        34 => Msg::VerdictsAck { epoch, part: raw.small.get() },
         40 => Msg::Check { epoch, tag: tag_of(a), chunk: ChunkNo(b) },
         41 => Msg::Checked { epoch, tag: tag_of(a), status: status_of(b)?, crc: raw.small.get() },
         42 => {
@@ -438,12 +480,21 @@ fn control_of(kind: u16, flag: bool, buf: Option<BufId>, body: &mut Body<'_>) ->
             Msg::Repair { epoch, tag: tag_of(a), number, answered, chunk: ChunkNo(b) }
         }
         43 => Msg::Repaired { epoch, tag: tag_of(a), status: status_of(b)? },
-        value => return Err(field("message header", "kind", value.into(), "1..=20 or 40..=43")),
+        value => return Err(field("message header", "kind", value.into(), "1..=20, 31..=34 or 40..=43")),
     })
 }
 
 fn misses(body: &mut Body<'_>, what: &'static str) -> Result<Vec<RegionMisses>, FormatError> {
     Ok(body.list::<RawRegionMisses>(what)?.into_iter().map(Into::into).collect())
+}
+
+fn suspects(body: &mut Body<'_>, what: &'static str) -> Result<Vec<SuspectRegion>, FormatError> {
+    let one = |s: RawSuspect| SuspectRegion {
+        region: RegionNo(s.region.get()),
+        written: ChunkBits(s.written.get()),
+        proved: ChunkBits(s.proved.get()),
+    };
+    Ok(body.list::<RawSuspect>(what)?.into_iter().map(one).collect())
 }
 
 fn report_of(raw: &RawControl, body: &mut Body<'_>) -> Result<Report, FormatError> {
@@ -454,18 +505,14 @@ fn report_of(raw: &RawControl, body: &mut Body<'_>) -> Result<Report, FormatErro
         2 => Continuity::Broken,
         value => return Err(field("report", "continuity", value.into(), "0..=2")),
     };
-    let suspects = body.list::<RawSuspect>("report")?.into_iter();
-    let suspects = suspects.map(|s| SuspectRegion {
-        region: RegionNo(s.region.get()),
-        written: ChunkBits(s.written.get()),
-        proved: ChunkBits(s.proved.get()),
-    });
     Ok(Report {
         promise: raw.promise.into(),
         record,
+        zeroed: false,
         incarnation: Incarnation(raw.a.get()),
         continuity,
-        suspects: suspects.collect(),
+        suspects: suspects(body, "report")?,
+        next: place_of(raw.d),
     })
 }
 
@@ -473,14 +520,20 @@ fn proposal_of(raw: &RawControl, forced: bool, body: &mut Body<'_>) -> Result<Pr
     let peers = body.fixed::<[RawStamp; 8]>("proposal")?.map(Stamp::from);
     let last_in = body.fixed::<[RawEpoch; 8]>("proposal")?.map(Epoch::from);
     let small = raw.small.get();
-    let keeper = match small >> 8 {
+    let keeper = match small >> 8 & 0xf {
         0 => None,
         value @ 1..=8 => Some(crate::convert::member("proposal", value as u8 - 1)?),
         value => return Err(field("proposal", "keeper", value.into(), "0..=8")),
     };
+    if small >> 13 != 0 {
+        return Err(field("proposal", "small", small.into(), "bits 0 to 12"));
+    }
+    let parts = raw.d.get();
+    let parts = u32::try_from(parts).map_err(|_| field("proposal", "parts", parts, "32 bits"))?;
     Ok(Proposal {
         epoch: raw.epoch.into(),
         origin: origin_of("proposal", raw.origin, raw.origin_member)?,
+        zeroed: small & 1 << 12 != 0,
         set: MemberSet(raw.set),
         members: MemberSet(raw.members),
         base: Epoch { promise: raw.promise.into(), version: raw.a.get() },
@@ -490,5 +543,6 @@ fn proposal_of(raw: &RawControl, forced: bool, body: &mut Body<'_>) -> Result<Pr
         keeper,
         forced,
         verdicts: misses(body, "proposal")?,
+        parts,
     })
 }

@@ -70,12 +70,15 @@ fn messages() -> Vec<Msg> {
         promise: promise(),
         record: record(),
         incarnation: Incarnation(6),
+        zeroed: false,
         continuity: Continuity::SameBoot,
         suspects: vec![SuspectRegion { region: RegionNo(3), written: ChunkBits(7), proved: ChunkBits(1) }],
+        next: None,
     };
     let proposal = Proposal {
         epoch: epoch(),
         origin: Origin::Create { reference: MemberId::at(1) },
+        zeroed: false,
         set: MemberSet(3),
         members: MemberSet(7),
         base: Epoch { version: 1, ..epoch() },
@@ -85,6 +88,7 @@ fn messages() -> Vec<Msg> {
         keeper: Some(MemberId::at(1)),
         forced: true,
         verdicts: vec![misses(4), misses(5)],
+        parts: 0,
     };
     let slice = MapSlice {
         epoch: epoch(),
@@ -95,7 +99,8 @@ fn messages() -> Vec<Msg> {
         all_missed: true,
         regions: vec![misses(1)],
     };
-    let (epoch, stamp) = (epoch(), record().peers[1]);
+    let (zeroed, all_zero) = (report.clone(), proposal.clone());
+    let (epoch, stamp, suspects) = (epoch(), record().peers[1], report.suspects.clone());
     vec![
         Msg::Promise { promise: promise(), takeover: true },
         Msg::Promised(Box::new(report)),
@@ -117,6 +122,12 @@ fn messages() -> Vec<Msg> {
         Msg::CopyReply { epoch, copy: 1, last: Seq(0), unreadable: false, buf: Some(BufId(1)) },
         Msg::Cleared { epoch, region: RegionNo(1), chunks: ChunkBits(2) },
         Msg::ClearedAck { epoch, region: RegionNo(1), chunks: ChunkBits(2) },
+        Msg::SuspectPull { promise: promise(), cursor: RegionNo(5) },
+        Msg::Suspects { promise: promise(), cursor: RegionNo(5), next: Some(RegionNo(9)), suspects },
+        Msg::Verdicts { epoch, part: 2, verdicts: vec![misses(4), misses(5)] },
+        Msg::VerdictsAck { epoch, part: 2 },
+        Msg::Promised(Box::new(Report { zeroed: true, next: Some(RegionNo(4)), ..zeroed })),
+        Msg::Adopt(Box::new(Proposal { zeroed: true, ..all_zero })),
     ]
 }
 
@@ -137,7 +148,13 @@ fn all_messages() -> impl Iterator<Item = Msg> {
 
 fn superblock() -> Superblock {
     let geometry = Geometry::for_pool(10 << 40, 4096, 128 << 10).expect("a product geometry");
-    Superblock { pool: POOL, member: MemberId::at(3), incarnation: Incarnation(0xabcd), geometry }
+    Superblock {
+        pool: POOL,
+        member: MemberId::at(3),
+        incarnation: Incarnation(0xabcd),
+        geometry,
+        zeroed: false,
+    }
 }
 
 #[test]
@@ -228,7 +245,10 @@ fn items() -> Vec<Item> {
 
 #[test]
 fn metadata_comes_out_of_its_bytes_as_it_went_in() {
-    assert_eq!(Superblock::decode(&superblock().encode()), Ok(superblock()));
+    for zeroed in [false, true] {
+        let superblock = Superblock { zeroed, ..superblock() };
+        assert_eq!(Superblock::decode(&superblock.encode()), Ok(superblock));
+    }
     let page = disk::encode_epoch_page(9, &record());
     let open = disk::open_page(&page, PageKind::Epoch, 0).expect("sealed");
     assert_eq!((open.commit, disk::decode_epoch(open.body)), (9, Ok(record())));
@@ -326,4 +346,20 @@ fn product_sizes_are_checked_and_named() {
         assert_eq!(geometry.chunk_range(last).count, 1, "the last chunk is clamped");
         assert_eq!(geometry.all_of(geometry.region_of(last)).len(), 1);
     }
+}
+
+#[test]
+fn chunks_and_regions_that_need_large_maps_are_refused() {
+    let of =
+        |chunk_shift, region_shift| Geometry::new(1 << 28, 12, chunk_shift, region_shift).expect("allowed");
+    // 64 KiB chunks: 128 to a region of 8 MiB.
+    for (chunk, mib) in [(64 << 10, 39), (128 << 10, 19), (4 << 20, 19)] {
+        let geometry = Geometry::for_pool(1 << 40, 4096, chunk).expect("fine");
+        assert_eq!(geometry.map_bytes_per_tib() >> 20, mib, "{chunk} bytes a chunk");
+        let pages = disk::Layout::new(&geometry, 1 << 20).pages(PageKind::Map);
+        assert_eq!(geometry.map_bytes_per_tib(), 2 * pages * disk::PAGE as u64, "as the layout has it");
+    }
+    let error = of(4, 6).check_product().expect_err("64 chunks of 64 KiB a region: 79 MiB");
+    assert!(error.to_string().contains("map bytes per TiB"), "{error}");
+    of(4, 7).check_product().expect("128 of them");
 }

@@ -51,8 +51,10 @@ pub struct Counts {
     pub meta_bytes: u64,
     /// Most live intent entries that one store had at a tick.
     pub entries_max: usize,
-    /// Chunks that the last report of a store called suspect; the largest report counts.
+    /// Chunks that a store called suspect since [`Rig::change_client`] was called; the largest report counts.
     pub suspect_chunks: u64,
+    /// Bytes of the longest message of an assembly, in either direction.
+    pub longest_message: usize,
 }
 
 /// One pool.
@@ -65,6 +67,7 @@ pub struct Rig {
     next_tick: Now,
     next_user: u64,
     counts: Counts,
+    suspects: [u64; MEMBERS_MAX],
     to_client: VecDeque<(MemberId, Msg)>,
     to_store: VecDeque<(usize, StoreEvent)>,
     disk: VecDeque<(Now, usize, StoreEvent)>,
@@ -100,6 +103,7 @@ impl Rig {
             next_tick: MS + TICK_NS,
             next_user: 0,
             counts: Counts::default(),
+            suspects: [0; MEMBERS_MAX],
             to_client: VecDeque::with_capacity(4096),
             to_store: VecDeque::with_capacity(4096),
             disk: VecDeque::with_capacity(4096),
@@ -151,6 +155,7 @@ impl Rig {
     /// If the new client does not become active within a virtual second.
     pub fn change_client(&mut self) {
         self.counts.suspect_chunks = 0;
+        self.suspects = [0; MEMBERS_MAX];
         let (geometry, members) = (*self.client.geometry(), self.client.members());
         self.client = Client::new(geometry, members, 8, ClientConfig::default());
         self.map(true);
@@ -271,6 +276,7 @@ impl Rig {
         for action in out.drain(..) {
             match action {
                 ClientAction::Send(to, msg) => {
+                    self.measure(&msg);
                     self.to_store.push_back((to.index(), StoreEvent::Msg(CLIENT, msg)))
                 }
                 ClientAction::Complete { result: Ok(()), .. } => self.counts.done += 1,
@@ -294,7 +300,7 @@ impl Rig {
     fn store_action(&mut self, node: usize, action: StoreAction) {
         match action {
             StoreAction::Send(Party::Client(_), msg) => {
-                self.note(&msg);
+                self.note(node, &msg);
                 self.to_client.push_back((MemberId::at(node), msg));
             }
             StoreAction::Send(Party::Member(to), msg) => {
@@ -331,10 +337,30 @@ impl Rig {
         }
     }
 
-    fn note(&mut self, msg: &Msg) {
-        if let Msg::Promised(report) = msg {
-            let chunks: u64 = report.suspects.iter().map(|s| u64::from(ChunkBits::len(s.written))).sum();
-            self.counts.suspect_chunks = self.counts.suspect_chunks.max(chunks);
+    fn note(&mut self, node: usize, msg: &Msg) {
+        self.measure(msg);
+        let suspects = match msg {
+            Msg::Promised(report) => &report.suspects,
+            Msg::Suspects { suspects, .. } => suspects,
+            _ => return,
+        };
+        self.suspects[node] += suspects.iter().map(|s| u64::from(ChunkBits::len(s.written))).sum::<u64>();
+        self.counts.suspect_chunks = self.counts.suspect_chunks.max(self.suspects[node]);
+    }
+
+    fn measure(&mut self, msg: &Msg) {
+        let assembly = matches!(
+            msg,
+            Msg::Promised(_)
+                | Msg::Suspects { .. }
+                | Msg::Query { .. }
+                | Msg::QueryReply { .. }
+                | Msg::Verdicts { .. }
+                | Msg::Adopt(_)
+        );
+        if assembly {
+            let bytes = rmr_proto::wire::encode(POOL, msg).len();
+            self.counts.longest_message = self.counts.longest_message.max(bytes);
         }
     }
 }
@@ -344,7 +370,8 @@ impl Rig {
 fn clean_store(geometry: Geometry, member: MemberId, members: MemberSet, config: StoreConfig) -> Store {
     const BOOT: u64 = 1;
     let incarnation = |index: usize| Incarnation(100 + index as u64);
-    let superblock = Superblock { pool: POOL, member, incarnation: incarnation(member.index()), geometry };
+    let superblock =
+        Superblock { pool: POOL, member, incarnation: incarnation(member.index()), geometry, zeroed: false };
     let mut area = format(&superblock, &config, members);
     let mut peers = [Stamp::default(); MEMBERS_MAX];
     for peer in members.iter() {

@@ -109,3 +109,20 @@ fn a_new_client_starts_with_many_regions_live() {
     rig.change_client();
     assert_eq!(rig.counts().suspect_chunks, REGIONS);
 }
+
+/// Nor need they fit in a message: suspects, questions and verdicts go in pieces.
+#[test]
+fn a_new_client_starts_with_two_hundred_thousand_regions_live() {
+    const REGIONS: u64 = 200_000;
+    let stores = StoreConfig { intents_soft_max: 1 << 20, ..StoreConfig::default() };
+    let mut rig = Rig::with_stores(Shape { members: 2, device_bytes: 4 << 40, disk_ns: 0 }, stores);
+    for region in 0..REGIONS {
+        rig.submit(IoOp::Write, region * REGION, 1);
+    }
+    assert_eq!((rig.entries() as u64, rig.counts().failed), (REGIONS, 0));
+    rig.change_client();
+    assert_eq!((rig.counts().suspect_chunks, rig.entries()), (REGIONS, 0));
+    let longest = rig.counts().longest_message;
+    assert!(longest <= rmr_proto::wire::MESSAGE_BYTES_MAX, "the longest message has {longest} bytes");
+    assert!(longest > 100_000, "the pieces are not small: {longest} bytes");
+}

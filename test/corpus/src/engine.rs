@@ -139,8 +139,13 @@ struct StoreRig {
 /// Messages, ticks, answers of the disk and restarts for a store, in any order.
 pub(crate) fn store_events(data: &[u8]) {
     let config = StoreConfig { journal_bytes: 4096, intents_soft_max: 2, ..StoreConfig::default() };
-    let superblock =
-        Superblock { pool: POOL, member: MemberId::at(0), incarnation: Incarnation(1), geometry: geometry() };
+    let superblock = Superblock {
+        pool: POOL,
+        member: MemberId::at(0),
+        incarnation: Incarnation(1),
+        geometry: geometry(),
+        zeroed: false,
+    };
     let area = format(&superblock, &config, MemberSet::first(3));
     let store = Store::open(&area, config, 1).expect("freshly formatted");
     let (now, boot, next_buf) = (1, 1, 0);
@@ -333,7 +338,18 @@ impl StoreRig {
             12 => Msg::CopyReply { epoch, copy: p.number(), buf: payload },
             13 => Msg::Cleared { epoch, region: RegionNo(p.number()), chunks: p.bits() },
             14 => Msg::ClearedAck { epoch, region: RegionNo(p.number()), chunks: p.bits() },
-            _ => Msg::Adopted { epoch, counter: p.number() },
+            _ if p.flag() => {
+                Msg::SuspectPull { promise: p.promise(record.promise), cursor: RegionNo(p.number()) }
+            }
+            _ => {
+                let next =
+                    Epoch { promise: record.promise, version: record.adopted.version.saturating_add(1) };
+                Msg::Verdicts {
+                    epoch: p.epoch(next),
+                    part: u32::from(p.byte() % 4),
+                    verdicts: p.list(Program::misses),
+                }
+            }
         }
     }
 
@@ -349,11 +365,13 @@ impl StoreRig {
         Proposal {
             epoch: p.epoch(next),
             origin,
+            zeroed: p.byte() & 3 == 3,
             set: p.members(),
             members: p.members(),
             base: p.epoch(record.adopted),
             peers: std::array::from_fn(|_| p.stamp()),
             verdicts: p.list(Program::misses),
+            parts: u32::from(p.byte() % 8 / 6),
         }
     }
 }
@@ -372,7 +390,7 @@ struct ClientRig {
 
 /// Requests, sessions that come and go, ticks, and messages of members, in any order.
 pub(crate) fn client_events(data: &[u8]) {
-    let config = ClientConfig { requests_max: 8, ..ClientConfig::default() };
+    let config = ClientConfig { requests_max: 8, batch_regions: 2, ..ClientConfig::default() };
     let client = Client::new(geometry(), MemberSet::first(3), 1, config);
     let mut rig =
         ClientRig { client, now: 1, user: 0, next_buf: 0, bufs: BTreeSet::new(), asked: Vec::new() };
@@ -484,9 +502,18 @@ impl ClientRig {
                 Msg::Refused { asked: promise, stands: p.promise(promise), lease_ns: p.number() }
             }
             Msg::Promise { promise, .. } => Msg::Promised(Box::new(report(p, promise, honest))),
+            Msg::Query { promise, regions } if honest => {
+                let one = |region: &RegionNo| RegionMisses { region: *region, ..p.misses() };
+                Msg::QueryReply { promise, misses: regions.iter().map(one).collect() }
+            }
             Msg::Query { promise, .. } => {
                 Msg::QueryReply { promise: p.promise(promise), misses: p.list(Program::misses) }
             }
+            Msg::SuspectPull { promise, cursor } => {
+                let next = p.flag().then(|| RegionNo(p.number()));
+                Msg::Suspects { promise, cursor, next, suspects: suspects(p, honest) }
+            }
+            Msg::Verdicts { epoch, part, .. } => Msg::VerdictsAck { epoch: p.epoch(epoch), part },
             Msg::Adopt(proposal) if honest => Msg::Adopted { epoch: proposal.epoch, counter: p.number() },
             Msg::Adopt(proposal) => Msg::AdoptRefused { epoch: p.epoch(proposal.epoch) },
             Msg::Join { epoch, attempt, last, .. } => {
@@ -548,12 +575,22 @@ fn report(p: &mut Program<'_>, promise: Promise, honest: bool) -> Report {
         record.peers = std::array::from_fn(|_| p.stamp());
         report.continuity = if p.flag() { Continuity::Unbroken } else { Continuity::SameBoot };
     }
-    report.suspects = p.list(|p| SuspectRegion {
+    report.suspects = suspects(p, honest);
+    report.next = (p.byte() < 64).then(|| RegionNo(p.number()));
+    report
+}
+
+fn suspects(p: &mut Program<'_>, honest: bool) -> Vec<SuspectRegion> {
+    let mut found = p.list(|p| SuspectRegion {
         region: RegionNo(if honest { p.number() % 4 } else { p.number() }),
         written: p.bits(),
         proved: p.bits(),
     });
-    report
+    if honest {
+        found.sort_by_key(|suspect| suspect.region);
+        found.dedup_by_key(|suspect| suspect.region);
+    }
+    found
 }
 
 #[cfg(test)]

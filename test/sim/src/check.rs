@@ -162,7 +162,7 @@ impl World {
     }
 
     /// Is everything well: a client active with every member, nothing missed anywhere?
-    pub(crate) fn is_whole(&self) -> bool {
+    pub fn is_whole(&self) -> bool {
         let clients = self.hosts.iter().filter_map(|host| host.client.as_ref());
         let Some(client) = clients.filter(|c| c.phase() == Phase::Active).max_by_key(|c| c.epoch()) else {
             return false;

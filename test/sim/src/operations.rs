@@ -44,7 +44,9 @@ impl World {
     pub(crate) fn wipe(&mut self, node: usize) {
         self.power_off(node);
         for block in 0..self.options.blocks {
-            self.nodes[node].disk.data[block as usize] = 0xeeee_0000 + block;
+            // A disk in the place of one that read zero reads zero too: that must not count.
+            let zeroed = self.options.zeroed & (1 << node) != 0;
+            self.nodes[node].disk.data[block as usize] = if zeroed { 0 } else { 0xeeee_0000 + block };
         }
         self.format(node);
         self.restart_in(node, 5 * MS);

@@ -103,6 +103,8 @@ pub struct Options {
     pub encode: bool,
     /// Length of the phase with faults.
     pub safety_ns: u64,
+    /// Members, one bit each, whose disks read zero when the pool is made, and say so.
+    pub zeroed: u8,
     /// Time in which everything must be well again after all faults have ended.
     pub liveness_ns: u64,
 }
@@ -158,6 +160,7 @@ impl Options {
             deadline_ns: 5_000 * MS,
             encode: true,
             safety_ns: 0,
+            zeroed: 0,
             liveness_ns: 60_000 * MS,
         }
     }
@@ -182,6 +185,11 @@ impl Options {
             o.net_jitter_ns = rng.u64(1_000..4 * MS);
             o.power += u32::from(o.aimed_pct > 0);
         }
+        o.zeroed = match rng.u8(0..4) {
+            0 => u8::MAX,
+            1 => rng.u8(..),
+            _ => 0,
+        };
         o.add_media(rng);
         o.add_operations(rng);
         o
@@ -232,6 +240,7 @@ impl Options {
             clog,
             old_image,
             wipe,
+            // Drawn last, so that what a seed stood for before stays as it was.
             ..Self::quiet(2)
         }
     }

@@ -44,8 +44,15 @@ impl Script {
         Self::with(Options::quiet(members))
     }
 
-    /// A pool with these options.
+    /// A pool with these options, active, the initial copies done.
     pub fn with(options: Options) -> Self {
+        let mut script = Self::started(options);
+        script.until("the pool is whole", World::is_whole);
+        script
+    }
+
+    /// A pool with these options whose processes have just been started.
+    pub fn started(options: Options) -> Self {
         #[cfg(feature = "mutants")]
         activate_from_environment();
         let mut world = World::new(options, 1);
@@ -56,9 +63,7 @@ impl Script {
         }
         world.start_host(0, false);
         world.at(MS, Ev::Check);
-        let mut script = Self { world, host: 0, tag: 0 };
-        script.until("the pool is whole", World::is_whole);
-        script
+        Self { world, host: 0, tag: 0 }
     }
 
     fn check(&self) {

@@ -183,8 +183,10 @@ impl World {
             .unwrap_or_else(|error| panic!("options make no geometry: {error}"));
         let mut nodes = Vec::new();
         for index in 0..options.members + options.spares {
+            let unknown = |block| 0xdead_0000 + index as u64 * 0x1000 + block;
+            let zeroed = options.zeroed & (1 << index) != 0;
             let data: Vec<u64> =
-                (0..options.blocks).map(|block| 0xdead_0000 + index as u64 * 0x1000 + block).collect();
+                (0..options.blocks).map(|block| if zeroed { 0 } else { unknown(block) }).collect();
             let disk = Disk::new(data);
             let node = Node {
                 store: None,
@@ -267,6 +269,7 @@ impl World {
             resync: self.options.resync,
             peer_timeout_ns: self.options.peer_timeout_ns,
             lease_ns: 150 * MS,
+            report_suspects: 2,
             slice_regions: 3,
         }
     }
@@ -281,6 +284,7 @@ impl World {
             beat_ns: 15 * MS,
             rejoin_ns: 10 * MS,
             rejoin_max_ns: 500 * MS,
+            batch_regions: 2,
             flush_ns: 30 * MS,
             command_ns: 3_000 * MS,
             read_policy: self.options.read_policy,
@@ -296,6 +300,7 @@ impl World {
             member: MemberId::at(node),
             incarnation: Incarnation(self.rng.u64(1..)),
             geometry: self.geometry,
+            zeroed: self.options.zeroed & (1 << node) != 0,
         };
         let members = self.named().with(MemberId::at(node));
         self.nodes[node].disk.meta = format(&superblock, &self.store_config(), members);

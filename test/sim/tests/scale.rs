@@ -3,7 +3,7 @@
 use rmr_engine::client::Phase;
 use rmr_proto::IoOp;
 use rmr_sim::Options;
-use rmr_sim::script::{A, B, Script};
+use rmr_sim::script::{A, B, C, Script};
 
 #[test]
 fn an_idle_pool_makes_no_metadata_writes_after_it_has_settled() {
@@ -64,5 +64,29 @@ fn a_load_that_touches_every_region_keeps_few_entries_and_never_hangs() {
     );
     s.run(200);
     assert!(s.live_entries() <= 8, "{} live entries at rest, the bound is 8", s.live_entries());
+    s.end();
+}
+
+#[test]
+fn a_pool_of_zeroed_stores_starts_clean_everywhere() {
+    let mut s = Script::started(Options { zeroed: u8::MAX, ..Options::quiet(3) });
+    s.until_set(&[A, B, C]);
+    assert!(s.world.is_whole(), "nothing to copy");
+    for block in 0..62 {
+        s.read(block);
+    }
+    assert_eq!(s.world.stats().data_writes, 0, "not one block was written");
+    s.end();
+}
+
+#[test]
+fn one_store_that_does_not_read_zero_makes_the_others_copy() {
+    let mut s = Script::started(Options { zeroed: 0b011, ..Options::quiet(3) });
+    s.until_set(&[A, B, C]);
+    assert!(!s.world.is_whole(), "C holds something else than A and B");
+    s.until_whole();
+    for block in 0..62 {
+        s.read(block);
+    }
     s.end();
 }

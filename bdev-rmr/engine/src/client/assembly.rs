@@ -7,33 +7,26 @@ use rmr_proto::{
     ChunkBits, Epoch, EpochRecord, MEMBERS_MAX, MemberId, MemberSet, Msg, Origin, Promise, Proposal,
     RegionMisses, RegionNo, Report, Stamp, SuspectRegion,
 };
-use std::collections::BTreeMap;
 
 /// No store can make a client wait longer than this for another's lease, ns.
 const LEASE_MAX_NS: Now = 60_000_000_000;
-/// Regions asked for at a time by a start by force.
-const FORCE_PAGE: u64 = 1024;
 
 /// What has come in for this generation.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 pub(super) struct Assembly {
-    reports: [Option<Report>; MEMBERS_MAX],
-    start: MemberSet,
-    misses: [Option<BTreeMap<RegionNo, RegionMisses>>; MEMBERS_MAX],
-    /// Who has answered the query.
-    answered: MemberSet,
-    proposal: Option<Box<Proposal>>,
+    pub(super) reports: [Option<Report>; MEMBERS_MAX],
+    pub(super) start: MemberSet,
+    pub(super) gather: super::gather::Gather,
+    pub(super) proposal: Option<Box<Proposal>>,
     adopted: MemberSet,
     /// On a side that the caller gave up.
     discarded: MemberSet,
     /// Others of the newest set are not here, and the caller does without them.
-    forced: bool,
-    /// By force: all regions are asked for, in pages; this is the first of the next.
-    cursor: u64,
-    given_up: GivenUp,
+    pub(super) forced: bool,
+    pub(super) given_up: GivenUp,
     asked_at: Now,
     /// Since when this stage waits.
-    since: Now,
+    pub(super) since: Now,
     /// Nothing is asked before this.
     not_before: Now,
 }
@@ -160,9 +153,11 @@ impl Client {
             && record.promise == self.promise
             && !newer
             && report.suspects.iter().all(|suspect| suspect.region.0 < regions)
+            && super::gather::is_ascending(&report.suspects)
+            && report.next.is_none_or(|next| report.suspects.last().is_some_and(|last| last.region < next))
     }
 
-    fn report(&self, member: MemberId) -> Option<&Report> {
+    pub(super) fn report(&self, member: MemberId) -> Option<&Report> {
         self.assembly.reports[member.index()].as_ref()
     }
 
@@ -253,9 +248,7 @@ impl Client {
             self.last_in = [Epoch::default(); MEMBERS_MAX];
         }
         self.assembly.since = now;
-        if !self.query(out) {
-            self.propose_start(now, out);
-        }
+        self.gather(now, out);
     }
 
     /// The first start of a client gives members that are connected a moment to answer: who starts without having heard
@@ -348,98 +341,23 @@ impl Client {
         let Some(reference) = members.iter().next() else { return };
         self.members = members;
         self.assembly.start = members;
-        self.propose_assembly(now, Origin::Create { reference }, Vec::new(), out);
+        self.propose_assembly(now, Origin::Create { reference }, (Vec::new(), 0), out);
     }
 
-    /// Regions with a live entry on any member of the set being started.
-    fn suspects(&self) -> BTreeMap<RegionNo, [SuspectRegion; MEMBERS_MAX]> {
-        let mut regions: BTreeMap<RegionNo, [SuspectRegion; MEMBERS_MAX]> = BTreeMap::new();
-        for member in self.assembly.start.iter() {
-            for suspect in self.report(member).into_iter().flat_map(|r| &r.suspects) {
-                regions.entry(suspect.region).or_default()[member.index()] = *suspect;
-            }
-        }
-        regions
+    /// Do all members read zero?
+    fn all_zeroed(&self) -> bool {
+        let zeroed = |member| self.report(member).is_some_and(|report| report.zeroed);
+        self.members.iter().all(zeroed) || Mutant::ZeroedByOne.on() && self.members.iter().any(zeroed)
     }
 
-    /// Asks who missed what of the suspect regions. False if there are none.
-    fn query(&self, out: &mut Vec<ClientAction>) -> bool {
-        let regions = self.regions_in_question();
-        if regions.is_empty() {
-            return false;
-        }
-        for member in self.assembly.start.minus(self.assembly.answered).iter() {
-            let msg = Msg::Query { promise: self.promise, regions: regions.clone() };
-            out.push(ClientAction::Send(member, msg));
-        }
-        true
-    }
-
-    /// Of whose misses a start depends: where something is suspect; by force everywhere, a page at a time.
-    fn regions_in_question(&self) -> Vec<RegionNo> {
-        if !self.assembly.forced {
-            return self.suspects().into_keys().collect();
-        }
-        let end = self.geometry.regions().min(self.assembly.cursor + FORCE_PAGE);
-        (self.assembly.cursor..end).map(RegionNo).collect()
-    }
-
-    /// The answers to one page are here: asks for the next. False if it was the last.
-    fn next_page(&mut self, now: Now, out: &mut Vec<ClientAction>) -> bool {
-        self.assembly.cursor += FORCE_PAGE;
-        if !self.assembly.forced || self.assembly.cursor >= self.geometry.regions() {
-            return false;
-        }
-        (self.assembly.answered, self.assembly.since) = (MemberSet::EMPTY, now);
-        self.query(out)
-    }
-
-    pub(super) fn on_query_reply(
-        &mut self,
-        now: Now,
-        from: MemberId,
-        promise: Promise,
-        misses: Vec<RegionMisses>,
-        out: &mut Vec<ClientAction>,
-    ) {
-        let waiting = self.phase == Phase::Assembling && self.assembly.proposal.is_none();
-        if promise != self.promise || !waiting || !self.assembly.start.has(from) {
-            return;
-        }
-        let of_this_page = |m: &RegionMisses| !self.assembly.forced || m.region.0 >= self.assembly.cursor;
-        if !misses.iter().all(of_this_page) {
-            return; // A late answer to an earlier page.
-        }
-        let known = self.assembly.misses[from.index()].get_or_insert_default();
-        known.extend(misses.into_iter().filter(|m| !m.is_empty()).map(|m| (m.region, m)));
-        self.assembly.answered = self.assembly.answered.with(from);
-        if self.assembly.start.within(self.assembly.answered) && !self.next_page(now, out) {
-            self.propose_start(now, out);
-        }
-    }
-
-    fn propose_start(&mut self, now: Now, out: &mut Vec<ClientAction>) {
-        let mut regions = self.suspects();
-        if self.assembly.forced {
-            let known = self.assembly.misses.iter().flatten().flat_map(|misses| misses.keys());
-            for region in known {
-                regions.entry(*region).or_default();
-            }
-        }
-        let mut verdicts = Vec::new();
-        for (region, entries) in regions {
-            let mut verdict = self.verdict(region, &entries);
-            if self.assembly.forced {
-                self.assembly.given_up.chunks += self.decide_lost(&mut verdict);
-            }
-            verdicts.push(verdict);
-        }
+    pub(super) fn propose_start(&mut self, now: Now, out: &mut Vec<ClientAction>) {
+        let verdicts = self.verdicts_to_propose();
         self.propose_assembly(now, Origin::Assembly, verdicts, out);
     }
 
     /// Settles the suspect chunks of one region: one source each, everybody else in the set missed it; outsiders missed
     /// what the entries of the set say.
-    fn verdict(&self, region: RegionNo, entries: &[SuspectRegion; MEMBERS_MAX]) -> RegionMisses {
+    pub(super) fn verdict(&self, region: RegionNo, entries: &[SuspectRegion; MEMBERS_MAX]) -> RegionMisses {
         let mut verdict = RegionMisses { region, ..RegionMisses::default() };
         let start = self.assembly.start;
         let all = entries.iter().fold(ChunkBits::NONE, |bits, entry| bits.or(entry.written));
@@ -469,7 +387,7 @@ impl Client {
 
     /// By force: of chunks that nobody who starts holds clean, what the first of them has counts; all others, wherever
     /// they are, missed it. Returns how many chunks that are.
-    fn decide_lost(&self, verdict: &mut RegionMisses) -> u64 {
+    pub(super) fn decide_lost(&self, verdict: &mut RegionMisses) -> u64 {
         let (region, start) = (verdict.region, self.assembly.start);
         let all = self.geometry.all_of(region);
         let missed = start.iter().fold(all, |bits, m| bits.and(self.own_misses(m, region).missed[m.index()]));
@@ -489,11 +407,6 @@ impl Client {
         }
         verdict.suspect = verdict.suspect.or(missed);
         u64::from(unsure.len())
-    }
-
-    fn own_misses(&self, member: MemberId, region: RegionNo) -> RegionMisses {
-        let misses = self.assembly.misses[member.index()].as_ref();
-        misses.and_then(|m| m.get(&region)).copied().unwrap_or_default()
     }
 
     /// Who holds the contents of a suspect chunk: not missed before suspect, what lost nothing before what may have, the
@@ -518,7 +431,7 @@ impl Client {
         &mut self,
         now: Now,
         origin: Origin,
-        verdicts: Vec<RegionMisses>,
+        (verdicts, parts): (Vec<RegionMisses>, u32),
         out: &mut Vec<ClientAction>,
     ) {
         let records = self.reported().iter().filter_map(|m| self.report(m)).map(|r| r.record);
@@ -535,8 +448,22 @@ impl Client {
         let resting = self.resting.minus(set);
         let members = self.members;
         let (keeper, forced) = (None, self.assembly.forced);
-        let proposal =
-            Proposal { epoch, origin, set, members, base, peers, resting, last_in, keeper, forced, verdicts };
+        let zeroed = matches!(origin, Origin::Create { .. }) && self.all_zeroed();
+        let proposal = Proposal {
+            epoch,
+            origin,
+            zeroed,
+            set,
+            members,
+            base,
+            peers,
+            resting,
+            last_in,
+            keeper,
+            forced,
+            verdicts,
+            parts,
+        };
         self.assembly.proposal = Some(Box::new(proposal));
         self.assembly.since = now;
         self.send_start(out);
@@ -562,8 +489,15 @@ impl Client {
     fn send_start(&self, out: &mut Vec<ClientAction>) {
         let Some(proposal) = &self.assembly.proposal else { return };
         for member in proposal.set.minus(self.assembly.adopted).iter() {
-            out.push(ClientAction::Send(member, Msg::Adopt(proposal.clone())));
+            self.send_start_to(member, out);
         }
+    }
+
+    /// The next part of the verdicts, or the proposal when they are all there.
+    pub(super) fn send_start_to(&self, member: MemberId, out: &mut Vec<ClientAction>) {
+        let Some(proposal) = &self.assembly.proposal else { return };
+        let part = self.next_part(member, proposal.epoch);
+        out.push(ClientAction::Send(member, part.unwrap_or_else(|| Msg::Adopt(proposal.clone()))));
     }
 
     pub(super) fn start_adopted(
@@ -618,7 +552,7 @@ impl Client {
         if self.assembly.proposal.is_some() {
             self.send_start(out);
         } else if settled {
-            self.query(out);
+            self.gather(now, out);
         } else {
             for member in self.contacts().iter() {
                 self.ask_promise(member, out);

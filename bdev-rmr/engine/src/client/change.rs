@@ -136,6 +136,7 @@ impl Client {
         Proposal {
             epoch,
             origin,
+            zeroed: false,
             set,
             members,
             base,
@@ -145,6 +146,7 @@ impl Client {
             keeper: None,
             forced: false,
             verdicts: Vec::new(),
+            parts: 0,
         }
     }
 

@@ -16,6 +16,7 @@ mod change;
 mod command;
 mod deadlines;
 mod fanout;
+mod gather;
 mod horizon;
 mod lanes;
 mod ops;
@@ -55,6 +56,9 @@ pub struct ClientConfig {
     pub rejoin_ns: Now,
     /// Longest pause, ns.
     pub rejoin_max_ns: Now,
+    /// Regions that members are asked about at a time, and in one part of the verdicts; at most
+    /// [`rmr_proto::wire::MISSES_MAX`].
+    pub batch_regions: usize,
     /// Least pause between two flushes of our own while a leg asks for them, ns.
     pub flush_ns: Now,
     /// A command that is not done after this fails, ns.
@@ -79,6 +83,7 @@ impl Default for ClientConfig {
             beat_ns: 250 * MS,
             rejoin_ns: 100 * MS,
             rejoin_max_ns: 10_000 * MS,
+            batch_regions: rmr_proto::wire::MISSES_MAX,
             flush_ns: 2 * MS,
             command_ns: 30_000 * MS,
             read_policy: ReadPolicy::InTurn,
@@ -347,6 +352,10 @@ impl Client {
                 self.on_refused(now, from, asked, stands, lease_ns, out)
             }
             Msg::QueryReply { promise, misses } => self.on_query_reply(now, from, promise, misses, out),
+            Msg::Suspects { promise, cursor, next, suspects } => {
+                self.on_suspects(now, from, promise, (cursor, next), suspects, out);
+            }
+            Msg::VerdictsAck { epoch, part } => self.on_verdicts_ack(now, from, epoch, part, out),
             Msg::Adopted { epoch, counter } => self.on_adopted(now, from, epoch, counter, out),
             Msg::AdoptRefused { epoch } => self.on_adopt_refused(now, from, epoch, out),
             Msg::JoinReady { epoch, attempt, last, stamp } => {

@@ -4,8 +4,6 @@ use super::meta::CommitNo;
 use super::{OutCause, Service, Store};
 use crate::mutant::Mutant;
 use crate::{DiskOp, Now, Party, StoreAction};
-use std::collections::BTreeMap;
-
 use rmr_proto::{
     ChunkBits, Continuity, Epoch, MemberSet, Msg, Origin, Promise, Proposal, RegionMisses, RegionNo, Report,
     Seq, SuspectRegion,
@@ -33,6 +31,14 @@ pub(super) struct Fence {
     goal: Goal,
     step: Step,
     from: Party,
+}
+
+/// Verdicts that have come ahead of their proposal.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
+pub(super) struct Ahead {
+    epoch: Epoch,
+    parts: u32,
+    verdicts: Vec<RegionMisses>,
 }
 
 impl Fence {
@@ -126,6 +132,7 @@ impl Store {
                     self.set_service(Service::Out(OutCause::Promised));
                 }
                 self.meta.ram.record.promise = *promise;
+                self.ahead = Ahead::default();
             }
             Goal::Adopt(proposal) => {
                 if !self.may_adopt(proposal) {
@@ -169,28 +176,87 @@ impl Store {
         out.push(StoreAction::Send(to, Msg::Adopted { epoch, counter }));
     }
 
+    /// Suspect regions from `cursor` on, as many as one message may hold, and where the list goes on. It stands still
+    /// under a promise.
+    fn suspects_from(&self, cursor: RegionNo) -> (Vec<SuspectRegion>, Option<RegionNo>) {
+        let mut entries = self.entries.range(cursor..).peekable();
+        let suspect = |(_, misses): &(&RegionNo, &RegionMisses)| !misses.suspect.is_empty();
+        let mut maps = self.meta.ram.misses.range(cursor..).filter(suspect).peekable();
+        let mut found = Vec::new();
+        loop {
+            let heads = [entries.peek().map(|(r, _)| **r), maps.peek().map(|(r, _)| **r)];
+            let Some(region) = heads.into_iter().flatten().min() else { return (found, None) };
+            if found.len() == self.config.report_suspects {
+                return (found, Some(region));
+            }
+            let mut one = SuspectRegion { region, ..SuspectRegion::default() };
+            if let Some((_, entry)) = entries.next_if(|(r, _)| **r == region) {
+                (one.written, one.proved) = (entry.touched(), entry.since);
+            }
+            if let Some((_, misses)) = maps.next_if(|(r, _)| **r == region) {
+                one.written = one.written.or(misses.suspect);
+            }
+            found.push(one);
+        }
+    }
+
     fn report(&self) -> Report {
-        let mut suspects: BTreeMap<RegionNo, SuspectRegion> = BTreeMap::new();
-        for (region, entry) in &self.entries {
-            let (written, proved) = (entry.touched(), entry.since);
-            suspects.insert(*region, SuspectRegion { region: *region, written, proved });
-        }
-        for (region, misses) in self.meta.ram.misses.iter().filter(|(_, m)| !m.suspect.is_empty()) {
-            let none = SuspectRegion { region: *region, ..SuspectRegion::default() };
-            let entry = suspects.entry(*region).or_insert(none);
-            entry.written = entry.written.or(misses.suspect);
-        }
+        let (suspects, next) = self.suspects_from(RegionNo(0));
         Report {
             promise: self.meta.ram.record.promise,
             record: self.meta.ram.record,
+            zeroed: self.superblock.zeroed,
             incarnation: self.superblock.incarnation,
             continuity: self.continuity,
-            suspects: suspects.into_values().collect(),
+            suspects,
+            next,
         }
     }
 
     fn send_report(&self, to: Party, out: &mut Vec<StoreAction>) {
         out.push(StoreAction::Send(to, Msg::Promised(Box::new(self.report()))));
+    }
+
+    pub(super) fn on_suspect_pull(
+        &self,
+        from: Party,
+        promise: Promise,
+        cursor: RegionNo,
+        out: &mut Vec<StoreAction>,
+    ) {
+        if self.meta.ram.record.promise == promise && self.promised_here && self.fence.is_none() {
+            let (suspects, next) = self.suspects_from(cursor);
+            out.push(StoreAction::Send(from, Msg::Suspects { promise, cursor, next, suspects }));
+        }
+    }
+
+    /// Verdicts that go ahead of the proposal they belong to: kept in RAM, in order, until it comes or another promise
+    /// is given. They mean nothing before it names how many there are.
+    pub(super) fn on_verdicts(
+        &mut self,
+        from: Party,
+        epoch: Epoch,
+        part: u32,
+        verdicts: Vec<RegionMisses>,
+        out: &mut Vec<StoreAction>,
+    ) {
+        let record = &self.meta.ram.record;
+        let ours = record.promise == epoch.promise && self.promised_here && record.adopted < epoch;
+        if !ours || self.fence.is_some() {
+            return;
+        }
+        if self.ahead.epoch != epoch {
+            self.ahead = Ahead { epoch, ..Ahead::default() };
+        }
+        let room = self.ahead.verdicts.len() + verdicts.len() <= self.geometry().regions() as usize;
+        if part == self.ahead.parts && room && !verdicts.is_empty() {
+            self.ahead.verdicts.extend(verdicts);
+            self.ahead.parts += 1;
+        }
+        // One that was lost is sent again, one that comes twice is not taken twice.
+        if part < self.ahead.parts {
+            out.push(StoreAction::Send(from, Msg::VerdictsAck { epoch, part }));
+        }
     }
 
     pub(super) fn on_query(
@@ -247,14 +313,23 @@ impl Store {
         let record = &self.meta.ram.record;
         let me = self.member();
         let ours = record.promise == proposal.epoch.promise && self.promised_here;
-        if !is_sound(proposal) || !ours || proposal.epoch <= record.adopted || !proposal.set.has(me) {
+        let ahead = if self.ahead.epoch == proposal.epoch { self.ahead.parts } else { 0 };
+        if !is_sound(proposal)
+            || !ours
+            || ahead != proposal.parts
+            || proposal.epoch <= record.adopted
+            || !proposal.set.has(me)
+        {
             return false;
         }
         if proposal.keeper == Some(me) && self.dirty_chunks() > 0 {
             return false; // Rule L: who leaves may hold the last copy of one of them.
         }
         match proposal.origin {
-            Origin::Create { .. } => record.adopted == Epoch::default(),
+            Origin::Create { .. } => {
+                let true_of_this = !proposal.zeroed || self.superblock.zeroed || Mutant::ZeroedByOne.on();
+                record.adopted == Epoch::default() && true_of_this
+            }
             Origin::Assembly => record.adopted.promise < record.promise,
             Origin::Join { member } if member == me => self.join_ready(proposal.base),
             Origin::Join { member } if !Mutant::StaleLastWord.on() => {
@@ -275,12 +350,17 @@ impl Store {
             self.settle_entries(outside, old.minus(proposal.set));
         }
         match proposal.origin {
+            Origin::Create { .. } if proposal.zeroed => {}
             Origin::Create { reference } => self.apply_create(proposal.members.without(reference)),
             Origin::Assembly => {
+                let ahead = std::mem::take(&mut self.ahead).verdicts;
                 if proposal.forced {
-                    self.forget_settled(proposal);
+                    self.forget_settled(proposal.set, &ahead);
+                    self.forget_settled(proposal.set, &proposal.verdicts);
                 }
+                self.apply_verdicts(&ahead);
                 self.apply_verdicts(&proposal.verdicts);
+                self.drop_entries();
             }
             Origin::Shrink => {}
             Origin::Join { member } if member == self.member() => self.apply_own_join(),
@@ -324,9 +404,10 @@ impl Store {
     }
 
     /// A start by force decides chunks that nobody holds: whom it makes the source has not missed them any more.
-    fn forget_settled(&mut self, proposal: &Proposal) {
-        for verdict in &proposal.verdicts {
-            for member in proposal.set.iter() {
+    fn forget_settled(&mut self, set: MemberSet, verdicts: &[RegionMisses]) {
+        let regions = self.geometry().regions();
+        for verdict in verdicts.iter().filter(|verdict| verdict.region.0 < regions) {
+            for member in set.iter() {
                 let stale = self.meta.ram.missed(verdict.region, member).and(verdict.suspect);
                 if !stale.is_empty() {
                     let missed = &mut self.meta.misses_mut(verdict.region).missed[member.index()];
@@ -350,7 +431,6 @@ impl Store {
             }
             self.changed(verdict.region);
         }
-        self.drop_entries();
     }
 
     /// Marks everything as missed by a joiner whose disk is not the one that was known.

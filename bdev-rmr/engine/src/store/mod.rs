@@ -65,6 +65,7 @@ pub struct Store {
     lease_until: Now,
     meta: Meta,
     fence: Option<fence::Fence>,
+    ahead: fence::Ahead,
     entries: BTreeMap<RegionNo, intent::Entry>,
     uses: intent::Uses,
     answered: Seq,
@@ -116,6 +117,7 @@ impl Store {
             lease_until: 0,
             meta: Meta::new(superblock.geometry, superblock.member, &config, read),
             fence: None,
+            ahead: fence::Ahead::default(),
             uses: intent::Uses::of(&entries),
             entries,
             answered: Seq(0),
@@ -167,6 +169,12 @@ impl Store {
             }
             (Party::Client(_), Msg::Query { promise, regions }) => {
                 self.on_query(from, promise, &regions, out)
+            }
+            (Party::Client(_), Msg::SuspectPull { promise, cursor }) => {
+                self.on_suspect_pull(from, promise, cursor, out);
+            }
+            (Party::Client(_), Msg::Verdicts { epoch, part, verdicts }) => {
+                self.on_verdicts(from, epoch, part, verdicts, out);
             }
             (Party::Client(_), Msg::Adopt(proposal)) => self.on_adopt(now, from, proposal, out),
             (Party::Client(_), Msg::Join { epoch, set, attempt, last }) => {

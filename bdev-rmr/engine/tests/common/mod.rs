@@ -32,7 +32,8 @@ impl Direct {
         let store = |member| {
             let pool = PoolId::default();
             let incarnation = Incarnation(member as u64 + 1);
-            let superblock = Superblock { pool, member: MemberId::at(member), incarnation, geometry };
+            let superblock =
+                Superblock { pool, member: MemberId::at(member), incarnation, geometry, zeroed: false };
             Store::open(&format(&superblock, &config, members), config, 1).expect("freshly formatted")
         };
         let mut direct = Self {
