@@ -118,7 +118,7 @@ impl World {
     }
 
     /// While nothing is in flight, all clean legs of the set hold the same, and it is allowed.
-    pub(crate) fn compare_legs(&mut self) {
+    pub fn compare_legs(&mut self) {
         let Some(client) = self.idle_client() else { return };
         let (epoch, set) = (client.epoch(), client.set());
         if self.nodes.iter().filter_map(|n| n.store.as_ref()).any(|s| s.promise() > epoch.promise) {

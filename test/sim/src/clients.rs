@@ -94,6 +94,7 @@ impl World {
                 self.last_epoch = client.epoch();
                 self.stats.epochs += 1;
             }
+            self.check_kept_out(host);
             if split {
                 self.fail("split brain is reported, and nothing was ever forced".into());
             }

@@ -17,6 +17,9 @@ impl World {
     /// Hands a command to a client.
     pub(crate) fn command(&mut self, host: usize, tag: u64, command: Command) {
         self.commands.insert(tag, (host, command));
+        if matches!(command, Command::Add { .. } | Command::Maintenance { on: false, .. }) {
+            self.kept_out[command.member().index()] = None;
+        }
         self.client_event(host, ClientEvent::Command { tag, command });
     }
 
@@ -27,6 +30,10 @@ impl World {
             return self.fail(format!("command {tag} ended twice"));
         };
         self.commanded.insert(tag, result);
+        let leaves = matches!(command, Command::Remove { .. } | Command::Maintenance { on: true, .. });
+        if leaves && result.is_ok() {
+            self.kept_out[command.member().index()] = self.hosts[host].client.as_ref().map(Client::epoch);
+        }
         if tag < RANDOM {
             return;
         }
@@ -37,6 +44,18 @@ impl World {
             let node = command.member().index();
             self.nodes[node].image = None;
             self.wipe(node);
+        }
+    }
+
+    /// Nobody is in the set whom a command has taken out, or none has let in.
+    pub(crate) fn check_kept_out(&mut self, host: usize) {
+        let Some(client) = self.hosts[host].client.as_ref().filter(|c| c.phase() == Phase::Active) else {
+            return;
+        };
+        let epoch = client.epoch();
+        let out = |m: &MemberId| self.kept_out[m.index()].is_some_and(|since| epoch > since);
+        if let Some(member) = client.set().iter().find(out) {
+            self.fail(format!("{member} is in the set of {epoch:?}, and a command keeps it out"));
         }
     }
 
@@ -86,6 +105,14 @@ impl World {
             self.next_user += 1;
             self.command(host, RANDOM + self.next_user, Command::Replace { member, force: true });
         }
+    }
+
+    /// Does the client that has the pool say this of a node?
+    pub fn says(&self, node: usize, what: impl Fn(Why) -> bool) -> bool {
+        let Some((host, ..)) = self.leader() else { return false };
+        let status = self.hosts[host].client.as_ref().map(|client| client.status(self.now));
+        let legs = status.map(|status| status.legs).unwrap_or_default();
+        legs.iter().any(|(member, why)| member.index() == node && what(*why))
     }
 
     /// The host whose client has the newest active epoch, and the members it knows.

@@ -5,7 +5,9 @@
 
 use crate::options::Options;
 use crate::world::{DiskWork, Envelope, Ev, MS, World};
-use rmr_engine::client::{Command, CommandError, Phase, Scrub, ScrubState, StartOptions, Status, Why};
+use rmr_engine::client::{
+    ClientEvent, Command, CommandError, Phase, Scrub, ScrubState, StartOptions, Status, Why,
+};
 use rmr_proto::{BlockRange, IoOp, MemberId, MemberSet};
 
 /// Member A, B, … by place.
@@ -237,6 +239,11 @@ impl Script {
     /// Cuts one direction of a link.
     pub fn cut(&mut self, from: usize, to: usize) {
         self.world.net.cut(from, to, true);
+    }
+
+    /// The client's session with a node ends; the node knows nothing of it.
+    pub fn session_ends(&mut self, node: usize) {
+        self.world.client_event(self.host, ClientEvent::Down(MemberId::at(node)));
     }
 
     /// Mends all links.

@@ -168,6 +168,8 @@ pub struct World {
     /// Commands under way, and how those of scenarios ended.
     pub(crate) commands: BTreeMap<u64, (usize, Command)>,
     pub(crate) commanded: BTreeMap<u64, Result<(), CommandError>>,
+    /// By node: since which epoch the client must not have it in its set: a stranger, removed, in maintenance.
+    pub(crate) kept_out: Vec<Option<rmr_proto::Epoch>>,
     /// A start was forced or a side was chosen: split brain may be reported.
     pub(crate) forced: bool,
     pub(crate) store_out: Vec<StoreAction>,
@@ -240,6 +242,7 @@ impl World {
             results: BTreeMap::new(),
             commands: BTreeMap::new(),
             commanded: BTreeMap::new(),
+            kept_out: Vec::new(),
             forced: false,
             store_out: Vec::new(),
             client_out: Vec::new(),
@@ -248,6 +251,8 @@ impl World {
             options,
         };
         for index in 0..world.nodes.len() {
+            let stranger = index >= world.options.members;
+            world.kept_out.push(stranger.then(rmr_proto::Epoch::default));
             world.format(index);
         }
         world

@@ -693,3 +693,75 @@ fn a_start_says_whom_it_waits_for_and_why() {
     s.read(5);
     s.end();
 }
+
+#[test]
+fn h15_a_joiner_keeps_what_it_alone_knows_of_itself() {
+    let mut s = Script::pool(2);
+    s.write(5);
+    s.until_entries_clear();
+    // A write that B alone executes, and that its client never ends: only B's own entry tells of it.
+    s.hold(|e| e.to == A && matches!(e.msg, Msg::Io(io, _) if io.op.is_write()));
+    s.submit(rmr_proto::IoOp::Write, 5, 1);
+    s.run(2);
+    s.session_ends(B);
+    s.until_set(&[A]);
+    s.crash_client();
+    s.world.drop_held();
+    s.hold(|e| matches!(e.msg, Msg::CopyRead { .. }));
+    s.restart_client();
+    s.until_set(&[A, B]);
+    s.run(50);
+    s.kill(B);
+    s.until_set(&[A]);
+    s.read(5);
+    s.start(B);
+    s.until_set(&[A, B]);
+    s.run(50);
+    s.world.compare_legs();
+    s.world.release();
+    s.until_whole();
+    s.read(5);
+    s.end();
+}
+
+#[test]
+fn finding_20_a_pool_of_one_member_comes_back_from_every_outage_alone() {
+    let mut s = Script::pool(1);
+    for round in 0..5 {
+        for block in 0..20 {
+            s.write(block);
+        }
+        s.submit(rmr_proto::IoOp::Write, 7, 3);
+        s.run(round);
+        s.power_off(A);
+        s.crash_client();
+        s.start(A);
+        s.restart_client();
+        s.until_whole();
+        s.read(7);
+    }
+    s.end();
+}
+
+#[test]
+fn while_it_serves_a_pool_says_why_each_member_is_not_up_to_date() {
+    let mut s = with_spares(3, 1);
+    s.crash_client();
+    s.restart_client(); // Configured with the spare as well.
+    s.until_set(&[A, B, C]);
+    assert_eq!(s.status().legs, vec![(member(3), Why::Stranger)]);
+    s.hold(|e| matches!(e.msg, Msg::MapPull { .. }));
+    s.kill(C);
+    s.until_set(&[A, B]);
+    s.start(C);
+    s.run(60);
+    assert_eq!(s.why(C), Some(Why::Joining));
+    s.run(600);
+    s.until("a pause", |w| w.says(C, |why| matches!(why, Why::BackOff(1..))));
+    s.world.release();
+    s.until_whole();
+    assert_eq!(s.command(rest(C, true)), Ok(()));
+    assert_eq!(s.status().legs, vec![(member(C), Why::Resting), (member(3), Why::Stranger)]);
+    assert_eq!(s.command(rest(C, false)), Ok(()));
+    s.end();
+}
