@@ -16,7 +16,7 @@ mod io;
 mod join;
 mod meta;
 
-pub use meta::{View, format, read_view};
+pub use meta::{View, format, image, read_view};
 
 use crate::event::{DiskOp, Now, OpenError, Party, StoreAction, StoreConfig, StoreEvent};
 use crate::mutant::Mutant;
