@@ -119,6 +119,8 @@ impl Config {
                 1,
                 Budget { writes: 1, drops: 1, ghosts: 1, client_crashes: 1, ticks: 2, ..none },
             ),
+            two("clear", 1, Budget { writes: 1, flushes: 1, drops: 1, ticks: 3, ..none }),
+            two("copy", 1, Budget { writes: 1, drops: 1, powers: 1, ticks: 3, ..none }),
             two("chunks", 2, Budget { wide_writes: 1, writes: 1, drops: 2, ticks: 2, ..none }),
             Self {
                 prompt_disks: false,
