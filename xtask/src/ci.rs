@@ -5,7 +5,7 @@ use clap::builder::PossibleValuesParser;
 use crate::error::Error;
 use crate::project::Project;
 use crate::step::{self, Context, Part, Step};
-use crate::steps::{build, cargo, deps, layers, loom, miri, prepare, sim, test, tree};
+use crate::steps::{build, cargo, deps, layers, loom, miri, mutants, prepare, sim, test, tree};
 
 /// Run what CI runs: checks, builds, tests, documentation
 ///
@@ -59,6 +59,12 @@ const STEPS: &[Step] = &[
         run: loom::run,
     },
     Step { name: "sim", about: "the simulator for a short while", needs: &["build"], run: sim::run },
+    Step {
+        name: "mutants",
+        about: "old mistakes of the replication engine are noticed",
+        needs: &[],
+        run: mutants::run,
+    },
     Step { name: "miri", about: "the pure crates under Miri", needs: &[], run: miri::run },
 ];
 

@@ -84,6 +84,7 @@ impl World {
     }
 
     pub(crate) fn client_event(&mut self, host: usize, event: ClientEvent) {
+        self.cover_client(host, &event);
         let mut out = std::mem::take(&mut self.client_out);
         let now = self.now;
         if let Some(client) = &mut self.hosts[host].client {

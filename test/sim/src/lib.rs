@@ -16,7 +16,8 @@
 //!
 //! # Map of files
 //! `world` events, time, messages · `stores`, `clients` driving the engines · `node` a storage node · `host` a compute node and its load · `disk` ·
-//! `net` · `oracle` what blocks may hold · `check` what is compared across engines · `faults` the swarm's hand · `operations` commands · `media` rot and scrub ·
+//! `net` · `oracle` what blocks may hold · `check` what is compared across engines · `coverage` which
+//! event met which state · `faults` the swarm's hand · `operations` commands · `media` rot and scrub ·
 //! `options` what a seed switches on · `run` a seed from start to verdict · `script` the scenario
 //! language, `hand` what it can do that chance cannot.
 //!
@@ -25,6 +26,7 @@
 
 mod check;
 mod clients;
+pub mod coverage;
 mod disk;
 mod faults;
 mod hand;

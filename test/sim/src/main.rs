@@ -43,6 +43,9 @@ struct Args {
     /// With --seed: look for the smallest options under which it still fails.
     #[arg(long, requires = "seed")]
     minimise: bool,
+    /// Print which event met which state of the engine how often, and which never did.
+    #[arg(long)]
+    coverage: bool,
     /// For every old mistake: how many seeds, at most this many, until one notices it (needs a build with `mutants`).
     #[arg(long)]
     mutants: Option<u64>,
@@ -74,6 +77,7 @@ fn main() -> ExitCode {
         length: seconds.map_or(Duration::MAX, Duration::from_secs),
         hours: args.hours.unwrap_or(f64::INFINITY),
         jobs: args.jobs,
+        coverage: args.coverage,
     })
 }
 

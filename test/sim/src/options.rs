@@ -99,6 +99,8 @@ pub struct Options {
     pub peer_timeout_ns: u64,
     /// Deadline of requests.
     pub deadline_ns: u64,
+    /// Count which event meets which state.
+    pub coverage: bool,
     /// Messages go through their bytes.
     pub encode: bool,
     /// Length of the phase with faults.
@@ -158,6 +160,7 @@ impl Options {
             intents_soft_max: 64,
             peer_timeout_ns: 30 * MS,
             deadline_ns: 5_000 * MS,
+            coverage: false,
             encode: true,
             safety_ns: 0,
             zeroed: 0,

@@ -9,6 +9,7 @@ use rmr_proto::{BlockRange, MemberId};
 
 impl World {
     pub(crate) fn store_event(&mut self, node: usize, event: StoreEvent) {
+        self.cover_store(node, &event);
         let mut out = std::mem::take(&mut self.store_out);
         let now = self.now;
         if let Some(store) = &mut self.nodes[node].store {

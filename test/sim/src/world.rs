@@ -106,6 +106,8 @@ pub struct Stats {
     pub data_writes: u64,
     /// Writes of metadata by stores.
     pub meta_writes: u64,
+    /// Which event met which state, with [`Options::coverage`].
+    pub pairs: crate::coverage::Pairs,
 }
 
 /// Word-wise FNV: stable over versions, which the standard hasher does not promise.

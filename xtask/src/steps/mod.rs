@@ -7,6 +7,7 @@ mod hugepages;
 pub(crate) mod layers;
 pub(crate) mod loom;
 pub(crate) mod miri;
+pub(crate) mod mutants;
 pub(crate) mod prepare;
 pub(crate) mod sim;
 pub(crate) mod test;

@@ -31,6 +31,16 @@ pub(super) struct Assembly {
     not_before: Now,
 }
 
+impl Assembly {
+    pub(super) fn state_name(&self) -> &'static str {
+        match (&self.proposal, self.start.is_empty()) {
+            (Some(_), _) => "assembling, a set is proposed",
+            (None, false) => "assembling, suspects are asked for",
+            (None, true) => "assembling, promises are asked for",
+        }
+    }
+}
+
 impl Client {
     pub(super) fn on_start(&mut self, now: Now, options: StartOptions, out: &mut Vec<ClientAction>) {
         if matches!(self.phase, Phase::Idle | Phase::Fenced) {

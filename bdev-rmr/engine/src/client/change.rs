@@ -405,6 +405,23 @@ impl Client {
         }
     }
 
+    /// Where it stands, in words: the phase, and what goes on in it. For status and coverage.
+    pub fn state_name(&self) -> &'static str {
+        let origin = self.change.as_ref().map(|change| change.proposal.origin);
+        match (self.phase, self.join.as_ref().map(|join| join.step), origin) {
+            (Phase::Idle, ..) => "idle",
+            (Phase::Assembling, ..) => self.assembly.state_name(),
+            (Phase::Active, None, _) => "active",
+            (Phase::Active, Some(JoinStep::Ask), _) => "active, an outsider is asked",
+            (Phase::Active, Some(JoinStep::Maps), _) => "active, a joiner fetches maps",
+            (Phase::Active, Some(JoinStep::Freeze), _) => "active, frozen",
+            (Phase::Active, Some(JoinStep::Delta), _) => "active, a joiner fetches what changed",
+            (Phase::Changing, _, Some(Origin::Join { .. })) => "changing, a join is proposed",
+            (Phase::Changing, ..) => "changing, a shrink is proposed",
+            (Phase::Fenced, ..) => "fenced",
+        }
+    }
+
     /// What is known of each member's disk.
     pub fn stamps(&self) -> [Stamp; rmr_proto::MEMBERS_MAX] {
         std::array::from_fn(|index| self.legs[index].stamp)

@@ -5,7 +5,7 @@
 
 use rmr_proto::BlockRange;
 
-const LANES: usize = 1024;
+const LANES_MAX: usize = 1024;
 const NONE: u32 = u32::MAX;
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -37,11 +37,13 @@ impl Lanes {
     pub(super) fn new(shift: u8, slots: usize) -> Self {
         let link = Link { lane: NONE, prev: NONE, next: NONE };
         let node = Node { range: BlockRange::default(), write: false, order: 0, links: [link.clone(), link] };
-        Self { shift, ends: vec![(NONE, NONE); LANES], nodes: vec![node; slots], next_order: 0 }
+        // No more lanes than a full table can make use of: a small client stays small.
+        let lanes = (4 * slots).clamp(1, LANES_MAX);
+        Self { shift, ends: vec![(NONE, NONE); lanes], nodes: vec![node; slots], next_order: 0 }
     }
 
     fn lanes_of(&self, range: BlockRange) -> [Option<u32>; 2] {
-        let lane = |block: u64| ((block >> self.shift) as usize % LANES) as u32;
+        let lane = |block: u64| ((block >> self.shift) as usize % self.ends.len()) as u32;
         let (first, last) = (lane(range.first), lane(range.end() - 1));
         [Some(first), (last != first).then_some(last)]
     }

@@ -169,6 +169,20 @@ impl Store {
         }
     }
 
+    /// Steps at which copies to this store stand, in words.
+    pub fn copy_names(&self) -> impl Iterator<Item = &'static str> {
+        self.copies.active.values().map(|copy| match copy.step {
+            Step::Horizon(_) => "waits for answers",
+            Step::Marking(_) => "marks",
+            Step::Reading(_) => "a peer reads",
+            Step::Entering(..) => "waits for its entry",
+            Step::Writing => "writes",
+            Step::Flushing => "flushes",
+            Step::Telling(_) => "tells",
+            Step::Clearing(_) => "clears",
+        })
+    }
+
     pub(super) fn step_copies(&mut self, now: Now, out: &mut Vec<StoreAction>) {
         if self.service != Service::Serving || self.fence.is_some() {
             return;

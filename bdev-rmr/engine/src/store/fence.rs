@@ -52,6 +52,19 @@ impl Fence {
 }
 
 impl Store {
+    /// Where a promise or an adoption stands, in words.
+    pub fn fence_name(&self) -> &'static str {
+        match self.fence.as_ref().map(|fence| (&fence.goal, fence.step)) {
+            None => "no fence",
+            Some((Goal::Promise(_), Step::Drain)) => "promise, drains",
+            Some((Goal::Promise(_), Step::Flush)) => "promise, flushes",
+            Some((Goal::Promise(_), Step::Commit(_))) => "promise, commits",
+            Some((Goal::Adopt(_), Step::Drain)) => "adoption, drains",
+            Some((Goal::Adopt(_), Step::Flush)) => "adoption, flushes",
+            Some((Goal::Adopt(_), Step::Commit(_))) => "adoption, commits",
+        }
+    }
+
     pub(super) fn on_promise(
         &mut self,
         now: Now,

@@ -40,6 +40,19 @@ pub(super) struct Joining {
 }
 
 impl Store {
+    /// Where a join stands at the joiner, in words.
+    pub fn joining_name(&self) -> &'static str {
+        match self.joining.as_ref().map(|joining| (joining.stage, joining.last)) {
+            None => "not joining",
+            Some((Stage::Pulling, false)) => "pulls maps",
+            Some((Stage::Committing(_), false)) => "commits maps",
+            Some((Stage::Ready, false)) => "has maps",
+            Some((Stage::Pulling, true)) => "pulls changes",
+            Some((Stage::Committing(_), true)) => "commits changes",
+            Some((Stage::Ready, true)) => "ready",
+        }
+    }
+
     /// The client asks this outsider to fetch maps.
     pub(super) fn on_join(
         &mut self,

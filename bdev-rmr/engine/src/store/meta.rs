@@ -502,18 +502,22 @@ pub(super) fn read(geometry: &Geometry, config: &StoreConfig, area: &[u8]) -> Re
 
 /// The metadata area of a new store: both copies of everything, commit 1.
 pub fn format(superblock: &disk::Superblock, config: &StoreConfig, members: rmr_proto::MemberSet) -> Vec<u8> {
+    let record = EpochRecord { members, ..EpochRecord::default() };
+    image(superblock, config, &View { record, ..View::default() })
+}
+
+/// A metadata area that says what `view` says, as commit 1: for tests that keep views and no bytes.
+pub fn image(superblock: &disk::Superblock, config: &StoreConfig, view: &View) -> Vec<u8> {
     let layout = Layout::new(&superblock.geometry, config.journal_bytes);
     let mut area = vec![0; layout.bytes() as usize];
     let mut put = |offset: u64, bytes: &[u8]| area[offset as usize..][..bytes.len()].copy_from_slice(bytes);
-    let record = EpochRecord { members, ..EpochRecord::default() };
-    let view = View { record, ..View::default() };
-    let journal = disk::encode_journal(1, &[Item::Epoch(record)]);
+    let journal = disk::encode_journal(1, &[Item::Epoch(view.record)]);
     for copy in 0..2 {
         put(layout.superblock(copy), &superblock.encode());
         put(layout.journal(copy), &journal);
         for kind in [PageKind::Epoch, PageKind::Intent, PageKind::Map] {
             for number in 0..layout.pages(kind) {
-                put(layout.page(kind, number, copy), &encode_page(&view, kind, number, 1));
+                put(layout.page(kind, number, copy), &encode_page(view, kind, number, 1));
             }
         }
     }

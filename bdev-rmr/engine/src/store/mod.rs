@@ -19,7 +19,7 @@ mod pace;
 mod repair;
 mod source;
 
-pub use meta::{View, format, read_view};
+pub use meta::{View, format, image, read_view};
 pub use pace::Resync;
 
 use crate::event::{DiskOp, Now, OpenError, Party, StoreAction, StoreConfig, StoreEvent};

@@ -1,7 +1,8 @@
 //! Many seeds, on several threads: one world per thread.
 
 use crate::totals::Totals;
-use rmr_sim::run::{Outcome, run_seed};
+use rmr_sim::Options;
+use rmr_sim::run::{Outcome, options_of, run_caught};
 use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -17,6 +18,8 @@ pub(crate) struct Plan {
     pub(crate) length: Duration,
     pub(crate) hours: f64,
     pub(crate) jobs: usize,
+    /// Count which event meets which state, and print it.
+    pub(crate) coverage: bool,
 }
 
 /// Runs seeds until the plan is fulfilled or one breaks a promise.
@@ -34,7 +37,8 @@ pub(crate) fn run(plan: &Plan) -> ExitCode {
                         return;
                     }
                     let seed = plan.first.wrapping_add(nth);
-                    if sender.send((seed, run_seed(seed, false))).is_err() {
+                    let options = Options { coverage: plan.coverage, ..options_of(seed) };
+                    if sender.send((seed, run_caught(options, seed, false))).is_err() {
                         return;
                     }
                 }
@@ -71,6 +75,9 @@ fn collect(plan: &Plan, outcomes: &Receiver<(u64, Outcome)>, stop: &AtomicBool, 
             told = Instant::now();
             eprintln!("{}", totals.progress(start.elapsed()));
         }
+    }
+    if plan.coverage {
+        print!("{}", rmr_sim::coverage::report(&totals.pairs));
     }
     totals.print(start.elapsed(), breaches);
     breaches

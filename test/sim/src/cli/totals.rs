@@ -17,6 +17,7 @@ pub(crate) struct Totals {
     epochs: u64,
     compared: u64,
     faults: BTreeMap<&'static str, u64>,
+    pub(crate) pairs: rmr_sim::coverage::Pairs,
     /// Of the hour that is being filled: simulated ns and requests done.
     filling: (u64, u64),
     /// Fewest requests done in a full hour.
@@ -34,6 +35,9 @@ impl Totals {
         self.compared += outcome.stats.compared;
         for (kind, count) in &outcome.stats.faults {
             *self.faults.entry(kind).or_default() += count;
+        }
+        for (pair, count) in &outcome.stats.pairs {
+            *self.pairs.entry(*pair).or_default() += count;
         }
         self.filling.0 += outcome.simulated;
         self.filling.1 += outcome.stats.ios;
