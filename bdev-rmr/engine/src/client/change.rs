@@ -184,6 +184,9 @@ impl Client {
             self.start_adopted(now, from, epoch, out);
             return;
         }
+        if self.phase != Phase::Changing {
+            return; // Fenced meanwhile: whoever adopts late changes nothing.
+        }
         let Some(change) = self.change.as_mut().filter(|c| c.proposal.epoch == epoch) else { return };
         change.adopted = change.adopted.with(from);
         let set = change.proposal.set;
