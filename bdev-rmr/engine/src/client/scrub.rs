@@ -228,7 +228,10 @@ impl Client {
         let last = op.pending.is_empty();
         match crc {
             Some(crc) => self.scrub.answers[from.index()] = Some((status, crc)),
-            None => self.scrub.refused |= status != IoStatus::Done,
+            None => {
+                self.legs[from.index()].reads.replies += 1;
+                self.scrub.refused |= status != IoStatus::Done;
+            }
         }
         match (last, step) {
             (false, _) => {}
