@@ -131,6 +131,8 @@ pub enum Mutant {
     FirstPieceOnly,
     /// An answer about other regions than those asked about now counts.
     AnyBatch,
+    /// A joiner's own entries count against members that have left since.
+    JoinerSettlesEntries,
     /// One store that reads zero makes a new pool start clean (rule N).
     ZeroedByOne,
 }
@@ -231,6 +233,7 @@ impl Mutant {
         Self::ScrubBelievesFirst,
         Self::FirstPieceOnly,
         Self::AnyBatch,
+        Self::JoinerSettlesEntries,
         Self::ZeroedByOne,
     ];
 }

@@ -82,7 +82,8 @@ impl Config {
             retry_ns: MS,
             beat_ns: MS,
             rejoin_ns: MS,
-            rejoin_max_ns: MS,
+            // Out of reach: else an outsider's greater promise starts a new generation at once.
+            rejoin_max_ns: 1_000 * MS,
             flush_ns: NEVER,
             command_ns: NEVER,
             ..ClientConfig::default()

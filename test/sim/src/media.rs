@@ -108,16 +108,19 @@ impl World {
     /// The pool is whole and idle. Some blocks cannot be read any more, with at least three legs some rot; no chunk is hit
     /// on two legs. A scrub must leave every leg whole.
     pub(crate) fn media_phase(&mut self) {
-        if self.breach.is_some() || self.nodes.len() < 2 {
+        // Commands may have left the pool with fewer members than there are nodes.
+        let client = self.hosts[0].client.as_ref();
+        let legs: Vec<usize> = client.into_iter().flat_map(|c| c.set().iter()).map(MemberId::index).collect();
+        if self.breach.is_some() || legs.len() < 2 {
             return;
         }
         let mut hit = BTreeSet::new();
         for _ in 0..self.rng.usize(0..8) {
-            let (node, block) = (self.rng.usize(0..self.nodes.len()), self.rng.u64(0..self.options.blocks));
+            let (node, block) = (legs[self.rng.usize(0..legs.len())], self.rng.u64(0..self.options.blocks));
             if !hit.insert(self.geometry.chunk_of(block)) {
                 continue;
             }
-            if self.nodes.len() > 2 && self.rng.bool() {
+            if legs.len() > 2 && self.rng.bool() {
                 self.count("rotten block");
                 self.rot(node, block);
             } else {

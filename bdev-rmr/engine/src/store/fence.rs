@@ -359,8 +359,11 @@ impl Store {
         if matches!(proposal.origin, Origin::Shrink | Origin::Join { .. }) && !Mutant::ShrinkWithoutMarks.on()
         {
             let inside = self.service == Service::Serving;
-            let outside = if inside { proposal.members.minus(old) } else { MemberSet::EMPTY };
-            self.settle_entries(outside, old.minus(proposal.set));
+            // The entries of who was not in the set are void for others.
+            let only = |counts: bool, members| if counts { members } else { MemberSet::EMPTY };
+            let outside = only(inside, proposal.members.minus(old));
+            let leaving = only(inside || Mutant::JoinerSettlesEntries.on(), old.minus(proposal.set));
+            self.settle_entries(outside, leaving);
         }
         match proposal.origin {
             Origin::Create { .. } if proposal.zeroed => {}

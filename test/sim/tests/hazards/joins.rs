@@ -158,8 +158,7 @@ pub(crate) fn rule_f_a_joiners_chunks_stay_suspect_where_nobody_in_the_set_is_cl
 }
 
 #[test]
-#[ignore = "broken promise: a joiner's old entries mark members that left after it as stale, see docs/102"]
-pub(crate) fn open_a_joiners_entries_say_nothing_of_members_that_left_after_it() {
+pub(crate) fn finding_08_a_joiners_entries_say_nothing_of_members_that_left_after_it() {
     let mut s = three_of_which_a_misses_block_5();
     leave_b_with_a_write_of_its_own(&mut s, 5);
     s.until_set(&[A, C]);
