@@ -131,6 +131,8 @@ pub enum Mutant {
     FirstPieceOnly,
     /// An answer about other regions than those asked about now counts.
     AnyBatch,
+    /// The counter in a late answer counts, whichever disk sent it (H45).
+    LateCounterCounts,
     /// A joiner's own entries count against members that have left since.
     JoinerSettlesEntries,
     /// One store that reads zero makes a new pool start clean (rule N).
@@ -233,6 +235,7 @@ impl Mutant {
         Self::ScrubBelievesFirst,
         Self::FirstPieceOnly,
         Self::AnyBatch,
+        Self::LateCounterCounts,
         Self::JoinerSettlesEntries,
         Self::ZeroedByOne,
     ];

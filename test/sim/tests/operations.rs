@@ -765,3 +765,29 @@ fn while_it_serves_a_pool_says_why_each_member_is_not_up_to_date() {
     assert_eq!(s.command(rest(C, false)), Ok(()));
     s.end();
 }
+
+#[test]
+fn h45_a_late_answer_of_a_replaced_disk_does_not_age_the_new_one() {
+    let mut s = Script::pool(3);
+    for block in 0..12 {
+        s.kill_seen(C);
+        s.until_set(&[A, B]);
+        s.write(block);
+        s.start(C);
+        s.until_whole();
+    }
+    let first = std::cell::Cell::new(true);
+    s.hold(move |e| e.from == C && matches!(e.msg, Msg::Adopted { .. }) && first.replace(false));
+    s.kill_seen(B);
+    s.until_set(&[A, C]);
+    s.start(B);
+    s.until_whole();
+    assert_eq!(s.command(replace(C)), Ok(()));
+    s.wipe(C);
+    s.until_whole();
+    s.world.release();
+    s.run(50);
+    let counter = s.world.counter(C);
+    assert!(s.world.known_counter(C) <= counter, "{} of {counter}", s.world.known_counter(C));
+    s.end();
+}

@@ -178,8 +178,10 @@ impl Client {
         counter: u64,
         out: &mut Vec<ClientAction>,
     ) {
-        let stamp = &mut self.legs[from.index()].stamp;
-        stamp.counter = stamp.counter.max(counter);
+        if Mutant::LateCounterCounts.on() {
+            let stamp = &mut self.legs[from.index()].stamp;
+            stamp.counter = stamp.counter.max(counter);
+        }
         if self.phase == Phase::Assembling {
             self.start_adopted(now, from, epoch, out);
             return;
@@ -189,6 +191,9 @@ impl Client {
         }
         let Some(change) = self.change.as_mut().filter(|c| c.proposal.epoch == epoch) else { return };
         change.adopted = change.adopted.with(from);
+        // Only now: a late answer may be of a disk that has been replaced since, and must not age the new one.
+        let stamp = &mut self.legs[from.index()].stamp;
+        stamp.counter = stamp.counter.max(counter);
         let set = change.proposal.set;
         if !set.within(change.adopted) {
             let leads = change.proposal.origin == Origin::Join { member: from };
