@@ -117,7 +117,8 @@ impl From<&EpochRecord> for RawEpochRecord {
             origin_member,
             set: r.set.0,
             members: r.members.0,
-            reserved: [0; 12],
+            reserved: [0; 4],
+            blocks: r.blocks.into(),
             peers: r.peers.map(RawStamp::from),
         }
     }
@@ -134,6 +135,7 @@ impl TryFrom<&RawEpochRecord> for EpochRecord {
             origin: origin_of("epoch record", r.origin, r.origin_member)?,
             set: MemberSet(r.set),
             members: MemberSet(r.members),
+            blocks: r.blocks.get(),
             boot: r.boot.get(),
             counter: r.counter.get(),
             peers: r.peers.map(Stamp::from),

@@ -77,6 +77,8 @@ pub struct EpochRecord {
     pub set: MemberSet,
     /// All members of the pool.
     pub members: MemberSet,
+    /// Blocks of the device.
+    pub blocks: u64,
     /// Boot of the host in which `adopted` was adopted; 0 = what the cache held then may be gone.
     pub boot: u64,
     /// Commits of metadata so far.

@@ -155,6 +155,8 @@ pub struct Proposal {
     pub set: MemberSet,
     /// All members of the pool.
     pub members: MemberSet,
+    /// Blocks of the device.
+    pub blocks: u64,
     /// Last active epoch.
     pub base: Epoch,
     /// What is known of each member's disk.

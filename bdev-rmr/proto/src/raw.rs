@@ -73,7 +73,8 @@ raw! {
         origin_member: u8 = 81,
         set: u8 = 82,
         members: u8 = 83,
-        reserved: [u8; 12] = 84,
+        reserved: [u8; 4] = 84,
+        blocks: U64 = 88,
         peers: [RawStamp; 8] = 96,
     }
 }
@@ -154,7 +155,9 @@ raw! {
         member: u8 = 51,
         /// 1: the data area reads zero.
         flags: u8 = 52,
-        reserved: [u8; 75] = 53,
+        reserved: [u8; 3] = 53,
+        capacity: U64 = 56,
+        reserved_end: [u8; 64] = 64,
     }
 }
 raw! {

@@ -187,7 +187,7 @@ fn adopt(p: &Proposal) -> Out {
     let (origin, origin_member) = origin_code(p.origin);
     let base = p.base;
     let mut fixed = RawControl { promise: base.promise.into(), a: base.version.into(), ..control(p.epoch) };
-    fixed.small = p.parts.into();
+    (fixed.small, fixed.d) = (p.parts.into(), p.blocks.into());
     (fixed.set, fixed.members) = (p.set.0, p.members.0);
     (fixed.origin, fixed.origin_member) = (origin, origin_member);
     let mut out = Out::new(6, &fixed);
@@ -484,6 +484,7 @@ fn proposal_of(raw: &RawControl, body: &mut Body<'_>) -> Result<Proposal, Format
         zeroed: false,
         set: MemberSet(raw.set),
         members: MemberSet(raw.members),
+        blocks: raw.d.get(),
         base: Epoch { promise: raw.promise.into(), version: raw.a.get() },
         peers,
         verdicts: misses(body, "proposal")?,

@@ -29,6 +29,7 @@ fn record() -> EpochRecord {
         origin: Origin::Join { member: MemberId::at(2) },
         set: MemberSet(0b111),
         members: MemberSet(0b1111),
+        blocks: 1 << 30,
         boot: 5,
         counter: 77,
         peers,
@@ -78,6 +79,7 @@ fn messages() -> Vec<Msg> {
         zeroed: false,
         set: MemberSet(3),
         members: MemberSet(7),
+        blocks: 1 << 30,
         base: Epoch { version: 1, ..epoch() },
         peers: record().peers,
         verdicts: vec![misses(4), misses(5)],
@@ -132,6 +134,7 @@ fn superblock() -> Superblock {
         incarnation: Incarnation(0xabcd),
         geometry,
         zeroed: false,
+        capacity: 11 << 28,
     }
 }
 
@@ -241,6 +244,15 @@ fn metadata_comes_out_of_its_bytes_as_it_went_in() {
     let journal = disk::encode_journal(3, &items());
     let open = disk::open_page(&journal, PageKind::Journal, 0).expect("sealed");
     assert_eq!(disk::decode_journal(open.body), Ok(items()));
+}
+
+#[test]
+fn a_store_has_room_for_its_device_and_its_metadata_stay_in_their_places() {
+    let small = Superblock { capacity: superblock().geometry.blocks() - 1, ..superblock() };
+    let error = Superblock::decode(&small.encode()).expect_err("less room than blocks");
+    assert!(error.to_string().contains("capacity"), "{error}");
+    let grown = Superblock { geometry: superblock().room(), ..superblock() };
+    assert_eq!(disk::Layout::new(&grown.room(), 1 << 20), disk::Layout::new(&superblock().room(), 1 << 20));
 }
 
 #[test]

@@ -145,6 +145,7 @@ pub(crate) fn store_events(data: &[u8]) {
         incarnation: Incarnation(1),
         geometry: geometry(),
         zeroed: false,
+        capacity: 100,
     };
     let area = format(&superblock, &config, MemberSet::first(3));
     let store = Store::open(&area, config, 1).expect("freshly formatted");
@@ -368,6 +369,7 @@ impl StoreRig {
             zeroed: p.byte() & 3 == 3,
             set: p.members(),
             members: p.members(),
+            blocks: if p.byte() < 250 { 62 } else { p.number() },
             base: p.epoch(record.adopted),
             peers: std::array::from_fn(|_| p.stamp()),
             verdicts: p.list(Program::misses),
@@ -563,6 +565,7 @@ fn report(p: &mut Program<'_>, promise: Promise, honest: bool) -> Report {
     let mut report = Report { promise, incarnation: Incarnation(1), ..Report::default() };
     let record = &mut report.record;
     (record.promise, record.members, record.counter) = (promise, MemberSet::first(3), 1);
+    record.blocks = if p.byte() < 240 { 62 } else { p.number() };
     if p.byte() >= 64 {
         record.adopted = Epoch { promise: Promise { generation: 0, nonce: 1 }, version: p.number() };
         record.set = MemberSet(p.byte() & 7);

@@ -81,7 +81,7 @@ impl World {
             if node.disk.has_meta_queued() || store.service() == Service::Latched {
                 continue;
             }
-            let on_disk = rmr_engine::store::read_view(&self.geometry, &config, &node.disk.meta);
+            let on_disk = rmr_engine::store::read_view(&self.room(), &config, &node.disk.meta);
             let same = on_disk.as_ref().is_ok_and(|view| {
                 let told =
                     |view: &View| view.misses.values().filter(|m| !m.is_empty()).copied().collect::<Vec<_>>();
@@ -104,7 +104,7 @@ impl World {
             Some(store) => Some(store.durable().clone()),
             None => {
                 let config = rmr_engine::StoreConfig { journal_bytes: 64 << 10, ..Default::default() };
-                rmr_engine::store::read_view(&self.geometry, &config, &self.nodes[node].disk.meta).ok()
+                rmr_engine::store::read_view(&self.room(), &config, &self.nodes[node].disk.meta).ok()
             }
         }
     }

@@ -16,7 +16,12 @@ impl World {
             return;
         }
         let nonce = self.rng.u64(1..);
-        let client = Client::new(self.geometry, self.members(), nonce, self.client_config());
+        let configured = match self.options.client_blocks {
+            0 => Ok(self.geometry),
+            blocks => self.geometry.with_blocks(blocks),
+        };
+        let configured = configured.unwrap_or_else(|error| panic!("options make no geometry: {error}"));
+        let client = Client::new(configured, self.members(), nonce, self.client_config());
         let state = &mut self.hosts[host];
         state.client = Some(client);
         state.life += 1;

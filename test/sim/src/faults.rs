@@ -137,7 +137,7 @@ impl World {
 
     fn durable_record(&self, meta: &[u8]) -> Option<EpochRecord> {
         let config = rmr_engine::StoreConfig { journal_bytes: 64 << 10, ..Default::default() };
-        read_view(&self.geometry, &config, meta).ok().map(|view| view.record)
+        read_view(&self.room(), &config, meta).ok().map(|view| view.record)
     }
 
     /// Members outside every set that could be started from: losing their disk loses nothing.
@@ -155,9 +155,8 @@ impl World {
     /// Is every chunk clean on some member of `set`, going by what is durable?
     fn set_holds_all(&self, set: MemberSet) -> bool {
         let config = rmr_engine::StoreConfig { journal_bytes: 64 << 10, ..Default::default() };
-        let view = |m: MemberId| {
-            Some((m, read_view(&self.geometry, &config, &self.nodes[m.index()].disk.meta).ok()?))
-        };
+        let view =
+            |m: MemberId| Some((m, read_view(&self.room(), &config, &self.nodes[m.index()].disk.meta).ok()?));
         let views: Vec<_> = set.iter().filter_map(view).collect();
         (0..self.geometry.regions()).map(rmr_proto::RegionNo).all(|region| {
             let all = self.geometry.all_of(region);

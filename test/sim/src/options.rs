@@ -73,6 +73,8 @@ pub struct Options {
     pub safety_ns: u64,
     /// Members, one bit each, whose disks read zero when the pool is made, and say so.
     pub zeroed: u8,
+    /// Blocks that clients are configured with, whatever the pool has; 0 = as many as it has.
+    pub client_blocks: u64,
     /// Time in which everything must be well again after all faults have ended.
     pub liveness_ns: u64,
 }
@@ -115,6 +117,7 @@ impl Options {
             encode: true,
             safety_ns: 0,
             zeroed: 0,
+            client_blocks: 0,
             liveness_ns: 60_000 * MS,
         }
     }

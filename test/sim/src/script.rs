@@ -95,7 +95,8 @@ impl Script {
         });
     }
 
-    fn wait(&mut self, user: u64) -> Result<(), rmr_engine::IoError> {
+    /// Waits until a request ends, and says how.
+    pub fn wait(&mut self, user: u64) -> Result<(), rmr_engine::IoError> {
         self.until("the request ends", |world| world.results.contains_key(&user));
         self.world.results[&user].0
     }

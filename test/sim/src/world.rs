@@ -239,6 +239,12 @@ impl World {
         }
     }
 
+    /// What every store has room for: more than the device, so that a place reckoned from its size shows.
+    pub(crate) fn room(&self) -> Geometry {
+        let blocks = self.options.blocks + 5_000;
+        self.geometry.with_blocks(blocks).unwrap_or_else(|error| panic!("options make no geometry: {error}"))
+    }
+
     /// Puts an empty store on a node's disk.
     pub(crate) fn format(&mut self, node: usize) {
         let superblock = Superblock {
@@ -246,6 +252,7 @@ impl World {
             member: MemberId::at(node),
             incarnation: Incarnation(self.rng.u64(1..)),
             geometry: self.geometry,
+            capacity: self.room().blocks(),
             zeroed: self.options.zeroed & (1 << node) != 0,
         };
         let members = self.members();

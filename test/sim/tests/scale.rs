@@ -1,5 +1,6 @@
 //! What must hold however large the pool is and however long it runs, one sentence each.
 
+use rmr_engine::IoError;
 use rmr_engine::client::Phase;
 use rmr_proto::IoOp;
 use rmr_sim::Options;
@@ -89,4 +90,19 @@ fn one_store_that_does_not_read_zero_makes_the_others_copy() {
         s.read(block);
     }
     s.end();
+}
+
+#[test]
+fn a_client_learns_the_size_from_the_pool_and_not_from_its_configuration() {
+    for client_blocks in [7, 1_000] {
+        let mut s = Script::started(Options { client_blocks, ..Options::quiet(2) });
+        // Handed over before the pool has said how large it is.
+        let beyond = (client_blocks > 62).then(|| s.submit(IoOp::Read, 70, 1));
+        s.until_whole();
+        s.write(61);
+        s.read(61);
+        let result = beyond.map(|user| s.wait(user));
+        assert!(result.is_none_or(|r| r == Err(IoError::BadRange)), "{result:?}");
+        s.end();
+    }
 }

@@ -132,7 +132,8 @@ impl Client {
     fn is_sound(&self, report: &Report) -> bool {
         let record = &report.record;
         let fresh = record.adopted == Epoch::default();
-        let regions = self.geometry.regions();
+        let Ok(geometry) = self.geometry.with_blocks(record.blocks) else { return false };
+        let regions = geometry.regions();
         (fresh || !record.set.is_empty())
             && record.set.within(self.members)
             && record.promise == self.promise
@@ -165,6 +166,10 @@ impl Client {
         let reported = self.reported();
         let records = reported.iter().filter_map(|m| self.report(m)).map(|r| r.record);
         let Some(newest) = records.max_by_key(|record| record.adopted) else { return };
+        if let Ok(geometry) = self.geometry.with_blocks(newest.blocks) {
+            // The pool knows its size better than whoever configured this client.
+            self.geometry = geometry;
+        }
         if newest.adopted == Epoch::default() {
             if reported == self.members {
                 self.create(now, out);
@@ -260,6 +265,7 @@ impl Client {
             zeroed: matches!(origin, Origin::Create { .. }) && self.all_zeroed(),
             set: self.assembly.start,
             members: self.members,
+            blocks: self.geometry.blocks(),
             base,
             peers: self.stamps_known(),
             verdicts,

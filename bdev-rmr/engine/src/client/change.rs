@@ -111,6 +111,7 @@ impl Client {
             zeroed: false,
             set,
             members: self.members,
+            blocks: self.geometry.blocks(),
             base: self.epoch,
             peers,
             verdicts: Vec::new(),

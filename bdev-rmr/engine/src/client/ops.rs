@@ -165,6 +165,11 @@ impl Client {
     /// False if there is no sequence number to be had now.
     fn start(&mut self, now: Now, slot: u32, out: &mut Vec<ClientAction>) -> bool {
         let Some(op) = &mut self.requests.slots[slot as usize] else { return true };
+        if op.request.op != IoOp::Flush && !self.geometry.holds(op.request.range) {
+            // Handed over before the size of the pool was known.
+            self.complete(slot, Err(IoError::BadRange), None, out);
+            return true;
+        }
         if op.request.op.is_write() {
             let Some(seq) = self.horizon.begin() else { return false };
             op.seq = seq;

@@ -314,7 +314,8 @@ impl Store {
         let me = self.member();
         let ours = record.promise == proposal.epoch.promise && self.promised_here;
         let ahead = if self.ahead.epoch == proposal.epoch { self.ahead.parts } else { 0 };
-        if !is_sound(proposal)
+        if proposal.blocks != self.geometry().blocks()
+            || !is_sound(proposal)
             || !ours
             || ahead != proposal.parts
             || proposal.epoch <= record.adopted

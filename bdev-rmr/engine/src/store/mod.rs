@@ -88,7 +88,7 @@ impl Store {
             return Err(OpenError::Area { got: area.len() as u64, need });
         }
         let superblock = Superblock::decode_either(area, &area[rmr_proto::disk::PAGE..])?;
-        let read = meta::read(&superblock.geometry, &config, area)?;
+        let read = meta::read(&superblock.room(), &config, area)?;
         let record = read.view.record;
         let entries: BTreeMap<_, _> = read
             .view
@@ -110,7 +110,7 @@ impl Store {
             promised_here: serve,
             client: None,
             lease_until: 0,
-            meta: Meta::new(superblock.geometry, superblock.member, &config, read),
+            meta: Meta::new(superblock.room(), superblock.member, &config, read),
             fence: None,
             ahead: fence::Ahead::default(),
             uses: intent::Uses::of(&entries),
