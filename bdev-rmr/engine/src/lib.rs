@@ -20,7 +20,7 @@
 //! `event` what goes in and out · `store/`: `mod` admission and state, `fence` promise and adoption, `io` requests,
 //! `intent` entries and their clearing, `copy` resync, `join` handing maps over, `meta` metadata and its commits,
 //! `open` reading it back · `client/`: `mod` state and timers, `ops` the IO path, `lanes` order of overlapping IO,
-//! `horizon` answered writes, `assembly`, `gather` its long lists, `change` shrink and join · `mutant` test-only switches.
+//! `horizon` answered writes, `assembly`, `gather` its long lists, `change` shrink and join, `resize` growth · `mutant` test-only switches.
 //!
 //! # Where the tests are
 //! Beside the files for what is local; everything else in `test/sim`.

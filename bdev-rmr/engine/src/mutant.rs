@@ -99,6 +99,10 @@ pub enum Mutant {
     AnyBatch,
     /// One store that reads zero makes a new pool start clean (rule N).
     ZeroedByOne,
+    /// What is new after a growth counts as clean everywhere.
+    GrowWithoutMarks,
+    /// The chunk that was cut by the old end counts as clean everywhere.
+    GrowWithoutCutChunk,
 }
 
 #[cfg(feature = "mutants")]
@@ -181,5 +185,7 @@ impl Mutant {
         Self::FirstPieceOnly,
         Self::AnyBatch,
         Self::ZeroedByOne,
+        Self::GrowWithoutMarks,
+        Self::GrowWithoutCutChunk,
     ];
 }

@@ -1,8 +1,8 @@
 //! Messages as the engine sees them; `wire` gives them bytes.
 
 use crate::{
-    BlockRange, BufId, ChunkBits, ChunkNo, Epoch, EpochRecord, Incarnation, MEMBERS_MAX, MemberSet, Origin,
-    Promise, RegionMisses, RegionNo, Seq, Stamp,
+    BlockRange, BufId, ChunkBits, ChunkNo, Epoch, EpochRecord, Incarnation, MEMBERS_MAX, MemberId, MemberSet,
+    Origin, Promise, RegionMisses, RegionNo, Seq, Stamp,
 };
 
 /// Finds the client's slot again, and tells one sending of a request from another.
@@ -134,6 +134,10 @@ pub struct Report {
     pub incarnation: Incarnation,
     /// Its data area read zero when it was made.
     pub zeroed: bool,
+    /// Blocks that it has room for.
+    pub capacity: u64,
+    /// Chunks not clean on it.
+    pub dirty_chunks: u64,
     /// What may be gone.
     pub continuity: Continuity,
     /// Regions with a live intent entry or suspect chunks, ascending.
@@ -157,6 +161,8 @@ pub struct Proposal {
     pub members: MemberSet,
     /// Blocks of the device.
     pub blocks: u64,
+    /// The device grows: this member's contents count in the last chunk, if it was cut, and in all new ones.
+    pub reference: Option<MemberId>,
     /// Last active epoch.
     pub base: Epoch,
     /// What is known of each member's disk.
@@ -279,6 +285,8 @@ pub enum Msg {
         attempt: u64,
         /// Under the freeze.
         last: bool,
+        /// Blocks of the device.
+        blocks: u64,
     },
     /// Joiner: maps fetched and durable.
     JoinReady {

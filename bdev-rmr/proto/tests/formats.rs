@@ -69,6 +69,8 @@ fn messages() -> Vec<Msg> {
         record: record(),
         incarnation: Incarnation(6),
         zeroed: false,
+        capacity: 0,
+        dirty_chunks: 0,
         continuity: Continuity::SameBoot,
         suspects: vec![SuspectRegion { region: RegionNo(3), written: ChunkBits(7), proved: ChunkBits(1) }],
         next: None,
@@ -80,6 +82,7 @@ fn messages() -> Vec<Msg> {
         set: MemberSet(3),
         members: MemberSet(7),
         blocks: 1 << 30,
+        reference: None,
         base: Epoch { version: 1, ..epoch() },
         peers: record().peers,
         verdicts: vec![misses(4), misses(5)],
@@ -105,7 +108,7 @@ fn messages() -> Vec<Msg> {
         Msg::Adopt(Box::new(proposal)),
         Msg::Adopted { epoch, counter: 8 },
         Msg::AdoptRefused { epoch },
-        Msg::Join { epoch, set: MemberSet(5), attempt: 3, last: true },
+        Msg::Join { epoch, set: MemberSet(5), attempt: 3, last: true, blocks: 1 << 30 },
         Msg::JoinReady { epoch, attempt: 3, last: false, stamp },
         Msg::Io(io, Some(BufId(1))),
         Msg::IoReply(reply, None),
@@ -121,8 +124,14 @@ fn messages() -> Vec<Msg> {
         Msg::Suspects { promise: promise(), cursor: RegionNo(5), next: Some(RegionNo(9)), suspects },
         Msg::Verdicts { epoch, part: 2, verdicts: vec![misses(4), misses(5)] },
         Msg::VerdictsAck { epoch, part: 2 },
-        Msg::Promised(Box::new(Report { zeroed: true, next: Some(RegionNo(4)), ..zeroed })),
-        Msg::Adopt(Box::new(Proposal { zeroed: true, ..all_zero })),
+        Msg::Promised(Box::new(Report {
+            zeroed: true,
+            capacity: 5,
+            dirty_chunks: 6,
+            next: Some(RegionNo(4)),
+            ..zeroed
+        })),
+        Msg::Adopt(Box::new(Proposal { zeroed: true, reference: Some(MemberId::at(7)), ..all_zero })),
     ]
 }
 

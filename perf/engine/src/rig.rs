@@ -281,7 +281,7 @@ impl Rig {
                 }
                 ClientAction::Complete { result: Ok(()), .. } => self.counts.done += 1,
                 ClientAction::Complete { .. } => self.counts.failed += 1,
-                ClientAction::Release(_) => {}
+                ClientAction::Release(_) | ClientAction::Resized(_) => {}
             }
         }
         self.client_out = out;

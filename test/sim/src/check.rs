@@ -124,14 +124,15 @@ impl World {
         }
         let mut wrong = None;
         let mut compared = 0;
-        for chunk in (0..self.geometry.chunks()).map(ChunkNo) {
+        let geometry = *client.geometry();
+        for chunk in (0..geometry.chunks()).map(ChunkNo) {
             let mut first: Option<MemberId> = None;
             for member in set.iter() {
                 if self.serving(member, epoch).is_none_or(|store| !self.clean_on(store, chunk)) {
                     continue;
                 }
                 compared += 1;
-                let range = self.geometry.chunk_range(chunk);
+                let range = geometry.chunk_range(chunk);
                 for block in range.first..range.end() {
                     let value = self.nodes[member.index()].disk.seen(block);
                     let other = first.map(|m| self.nodes[m.index()].disk.seen(block));

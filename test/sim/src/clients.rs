@@ -97,6 +97,15 @@ impl World {
                 let blocks = buf.and_then(|buf| self.hosts[host].buffers.take(buf));
                 self.completed(host, user, result, blocks);
             }
+            ClientAction::Resized(result) => {
+                if let Ok(geometry) =
+                    result.map(|blocks| self.geometry.with_blocks(blocks.max(self.geometry.blocks())))
+                {
+                    self.geometry = geometry.unwrap_or(self.geometry);
+                    self.count("grown");
+                }
+                self.resized = Some(result);
+            }
             ClientAction::Release(buf) => {
                 self.hosts[host].buffers.take(buf);
             }
@@ -196,9 +205,11 @@ impl World {
     }
 
     pub(crate) fn random_request(&mut self) -> (IoOp, BlockRange) {
-        let hot = self.options.hot_blocks.max(1);
+        let blocks = self.geometry.blocks();
+        let everywhere = blocks > self.options.blocks && self.rng.u8(0..3) == 0;
+        let hot = if everywhere { blocks } else { self.options.hot_blocks.max(1) };
         let first = self.rng.u64(0..hot);
-        let longest = (self.options.blocks - first).min(if self.rng.u8(0..8) == 0 { 12 } else { 3 });
+        let longest = (blocks - first).min(if self.rng.u8(0..8) == 0 { 12 } else { 3 });
         let range = BlockRange { first, count: self.rng.u64(1..=longest) as u32 };
         if self.rng.u8(0..100) < self.options.writes_pct {
             let op = match self.rng.u8(0..20) {

@@ -2,6 +2,7 @@
 
 use crate::net::FIRST_CLIENT;
 use crate::world::{Ev, MS, World};
+use rmr_engine::client::ClientEvent;
 use rmr_engine::store::read_view;
 use rmr_proto::{EpochRecord, MemberId, MemberSet};
 
@@ -16,6 +17,7 @@ enum Fault {
     Clog,
     OldImage,
     Wipe,
+    Resize,
 }
 
 impl World {
@@ -42,6 +44,7 @@ impl World {
             (Fault::Clog, o.clog),
             (Fault::OldImage, o.old_image),
             (Fault::Wipe, o.wipe),
+            (Fault::Resize, o.resize),
         ];
         let total: u32 = menu.iter().map(|(_, weight)| weight).sum();
         if total > 0 {
@@ -96,6 +99,7 @@ impl World {
             Fault::Cut | Fault::Clog => self.inject_link(matches!(fault, Fault::Cut), delay),
             Fault::OldImage => self.inject_image(node),
             Fault::Wipe => self.inject_wipe(node),
+            Fault::Resize => self.inject_resize(),
             Fault::Kill | Fault::Power => {}
         }
     }
@@ -183,6 +187,16 @@ impl World {
         }
     }
 
+    fn inject_resize(&mut self) {
+        let host = self.rng.usize(0..self.hosts.len());
+        let more = self.rng.u64(1..20);
+        let Some(client) = &self.hosts[host].client else { return };
+        let blocks = client.geometry().blocks() + more;
+        if blocks <= self.room().blocks() {
+            self.client_event(host, ClientEvent::Resize { blocks });
+        }
+    }
+
     fn inject_wipe(&mut self, node: usize) {
         if !self.spare().has(MemberId::at(node)) {
             return;
@@ -190,7 +204,7 @@ impl World {
         self.count("wiped disk");
         self.power_off(node);
         self.nodes[node].image = None;
-        for block in 0..self.options.blocks {
+        for block in 0..self.room().blocks() {
             // A disk in the place of one that read zero reads zero too: that must not count.
             let zeroed = self.options.zeroed & (1 << node) != 0;
             self.nodes[node].disk.data[block as usize] = if zeroed { 0 } else { 0xeeee_0000 + block };

@@ -73,6 +73,8 @@ pub struct Options {
     pub safety_ns: u64,
     /// Members, one bit each, whose disks read zero when the pool is made, and say so.
     pub zeroed: u8,
+    /// Weight of the device growing.
+    pub resize: u32,
     /// Blocks that clients are configured with, whatever the pool has; 0 = as many as it has.
     pub client_blocks: u64,
     /// Time in which everything must be well again after all faults have ended.
@@ -118,6 +120,7 @@ impl Options {
             safety_ns: 0,
             zeroed: 0,
             client_blocks: 0,
+            resize: 0,
             liveness_ns: 60_000 * MS,
         }
     }
@@ -173,6 +176,7 @@ impl Options {
                 1 => rng.u8(..),
                 _ => 0,
             },
+            resize: if rng.u8(0..3) == 0 { rng.u32(1..6) } else { 0 },
             ..Self::quiet(2)
         }
     }

@@ -140,6 +140,7 @@ pub fn minimise(seed: u64) -> Option<Outcome> {
         |o| o.clog = 0,
         |o| o.old_image = 0,
         |o| o.wipe = 0,
+        |o| o.resize = 0,
         |o| o.loss_ppm = 0,
         |o| o.duplicate_ppm = 0,
         |o| o.slow_ppm = 0,

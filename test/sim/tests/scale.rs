@@ -106,3 +106,79 @@ fn a_client_learns_the_size_from_the_pool_and_not_from_its_configuration() {
         s.end();
     }
 }
+
+#[test]
+fn a_device_that_has_grown_reads_the_same_from_every_leg() {
+    let mut s = Script::pool(3);
+    // 62 blocks in chunks of 4: the last chunk is cut, and holds something else behind the end on each disk.
+    // Nothing is suspect there, or the start that grows it would settle that chunk anyway.
+    s.write(61);
+    s.until_entries_clear();
+    assert_eq!(s.resize(90), Ok(90));
+    for block in 56..90 {
+        s.read(block);
+    }
+    s.write(62);
+    s.write(89);
+    s.until_whole();
+    for block in 56..90 {
+        s.read(block);
+    }
+    s.end();
+}
+
+#[test]
+fn a_growth_that_is_cut_short_by_the_death_of_everybody_is_whole_or_not_at_all() {
+    for cut in 0..40 {
+        let mut s = Script::pool(2);
+        s.write(61);
+        s.flush();
+        s.ask_resize(90);
+        s.world.run_until(s.now() + cut * 25_000);
+        s.crash_client();
+        s.power_off(A);
+        s.power_off(B);
+        for node in if cut % 2 == 0 { [A, B] } else { [B, A] } {
+            s.start(node);
+        }
+        s.restart_client();
+        s.until_whole();
+        s.read(61);
+        let blocks = s.blocks();
+        assert!(blocks == 62 || blocks == 90, "{blocks}");
+        for block in 56..blocks {
+            s.read(block);
+        }
+        s.end();
+    }
+}
+
+#[test]
+fn a_member_that_was_away_while_the_device_grew_comes_back() {
+    let mut s = Script::pool(2);
+    s.kill(B);
+    s.until_set(&[A]);
+    s.write(61);
+    assert_eq!(s.resize(90), Ok(90));
+    s.write(62);
+    s.write(89);
+    s.start(B);
+    s.until_whole();
+    for block in 56..90 {
+        s.read(block);
+    }
+    s.end();
+}
+
+#[test]
+fn a_growth_that_cannot_be_is_refused_in_clear_words() {
+    let mut s = Script::pool(2);
+    let said =
+        |result: Result<u64, rmr_engine::client::ResizeError>| result.expect_err("refused").to_string();
+    assert!(said(s.resize(62)).contains("can only grow"));
+    assert!(said(s.resize(1_000)).contains("member A has room for 164 blocks"));
+    s.write(5);
+    s.read(5);
+    assert_eq!(s.resize(164), Ok(164));
+    s.end();
+}

@@ -259,13 +259,15 @@ impl Client {
     ) {
         let records = self.reported().iter().filter_map(|m| self.report(m)).map(|r| r.record);
         let base = records.map(|r| r.adopted).max().unwrap_or_default();
+        let (blocks, reference) = self.growth(&verdicts, out);
         let proposal = Proposal {
             epoch: Epoch { promise: self.promise, version: 0 },
             origin,
             zeroed: matches!(origin, Origin::Create { .. }) && self.all_zeroed(),
             set: self.assembly.start,
             members: self.members,
-            blocks: self.geometry.blocks(),
+            blocks,
+            reference,
             base,
             peers: self.stamps_known(),
             verdicts,
@@ -319,7 +321,7 @@ impl Client {
         if !proposal.set.within(self.assembly.adopted) {
             return;
         }
-        let set = proposal.set;
+        let (set, blocks) = (proposal.set, proposal.blocks);
         for (leg, stamp) in self.legs.iter_mut().zip(proposal.peers) {
             leg.stamp = stamp;
         }
@@ -329,6 +331,7 @@ impl Client {
         for member in self.members.minus(set).iter() {
             self.legs[member.index()].rejoin_at = now;
         }
+        self.settle_size(blocks, out);
         self.activate(now, epoch, set, true, out);
     }
 

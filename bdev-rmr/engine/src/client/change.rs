@@ -112,6 +112,7 @@ impl Client {
             set,
             members: self.members,
             blocks: self.geometry.blocks(),
+            reference: None,
             base: self.epoch,
             peers,
             verdicts: Vec::new(),
@@ -273,7 +274,13 @@ impl Client {
             JoinStep::Freeze => return,
             JoinStep::Delta => true,
         };
-        let msg = Msg::Join { epoch: self.epoch, set: self.set, attempt: join.attempt, last };
+        let msg = Msg::Join {
+            epoch: self.epoch,
+            set: self.set,
+            attempt: join.attempt,
+            last,
+            blocks: self.geometry.blocks(),
+        };
         if !last {
             let promise = Msg::Promise { promise: self.promise, takeover: true };
             out.push(ClientAction::Send(member, promise));

@@ -17,8 +17,10 @@ mod gather;
 mod horizon;
 mod lanes;
 mod ops;
+mod resize;
 
 pub use ops::Request;
+pub use resize::ResizeError;
 
 use crate::event::{Completion, Now, UserTag};
 use horizon::Horizon;
@@ -82,6 +84,11 @@ pub enum ClientEvent {
     Submit(Request),
     /// A message of a member.
     Msg(MemberId, Msg),
+    /// Make the device larger. Ends with [`ClientAction::Resized`].
+    Resize {
+        /// Blocks that it is to have.
+        blocks: u64,
+    },
     /// A session with a member's node is up.
     Up(MemberId),
     /// It is gone.
@@ -104,6 +111,8 @@ pub enum ClientAction {
         /// Reads: the bytes.
         buf: Option<BufId>,
     },
+    /// A [`ClientEvent::Resize`] ended: blocks of the device from now on, or why nothing was changed.
+    Resized(Result<u64, ResizeError>),
     /// A buffer that came with a message is not needed.
     Release(BufId),
 }
@@ -159,6 +168,8 @@ pub struct Client {
     legs: [Leg; MEMBERS_MAX],
     assembly: assembly::Assembly,
     change: Option<change::Change>,
+    /// Blocks that the device is to grow to.
+    resize: Option<u64>,
     join: Option<change::Join>,
     attempts: u64,
     requests: ops::Requests,
@@ -198,6 +209,7 @@ impl Client {
             legs: Default::default(),
             assembly: assembly::Assembly::default(),
             change: None,
+            resize: None,
             join: None,
             attempts: 0,
             requests: ops::Requests::new(config.requests_max),
@@ -221,6 +233,7 @@ impl Client {
             ClientEvent::Start { takeover } => self.on_start(now, takeover, out),
             ClientEvent::Submit(request) => self.on_submit(now, request, out),
             ClientEvent::Msg(from, msg) => self.on_msg(now, from, msg, out),
+            ClientEvent::Resize { blocks } => self.on_resize(now, blocks, out),
             ClientEvent::Up(member) => self.on_up(now, member, out),
             ClientEvent::Down(member) => {
                 self.legs[member.index()].up = false;

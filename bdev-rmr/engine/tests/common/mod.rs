@@ -96,7 +96,7 @@ impl Direct {
                     result.expect("nothing fails here");
                     self.done += 1;
                 }
-                ClientAction::Release(_) => {}
+                ClientAction::Release(_) | ClientAction::Resized(_) => {}
             }
         }
     }
