@@ -207,7 +207,11 @@ impl World {
         for block in 0..self.room().blocks() {
             // A disk in the place of one that read zero reads zero too: that must not count.
             let zeroed = self.options.zeroed & (1 << node) != 0;
-            self.nodes[node].disk.data[block as usize] = if zeroed { 0 } else { 0xeeee_0000 + block };
+            let value = if zeroed { 0 } else { 0xeeee_0000 + block };
+            self.nodes[node].disk.data[block as usize] = value;
+            if block >= self.geometry.blocks() && !self.oracle.allows(block, value) {
+                self.oracle.may_hold(block, value);
+            }
         }
         self.format(node);
         self.restart_in(node, 5 * MS);
