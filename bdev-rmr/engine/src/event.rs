@@ -98,7 +98,8 @@ pub enum StoreAction {
         /// Names it.
         op: DiskOp,
     },
-    /// Write metadata, durable before done.
+    /// Write metadata, durable before done. Several may be under way at a time; they do not overlap, and may end in any
+    /// order.
     MetaWrite {
         /// Bytes from the start of the metadata area.
         offset: u64,

@@ -22,7 +22,7 @@
 //! `pace` how fast, `join` handing maps over, `meta` metadata and its commits, `open` reading it back · `client/`: `mod`
 //! state and timers, `ops` requests, `fanout` sending and answers, `reads` which leg serves, `deadlines`, `lanes` order of
 //! overlapping IO, `horizon` answered writes, `assembly`, `gather` its long lists, `change` shrink and join, `command`
-//! membership, `status` who is waited for and why, `scrub` · `mutant` test-only switches.
+//! membership, `status` who is waited for and why, `resize` growth, `scrub` · `mutant` test-only switches.
 //!
 //! # Where the tests are
 //! Beside the files for what is local; everything else in `test/sim`.

@@ -137,6 +137,10 @@ pub enum Mutant {
     JoinerSettlesEntries,
     /// One store that reads zero makes a new pool start clean (rule N).
     ZeroedByOne,
+    /// What is new after a growth counts as clean everywhere.
+    GrowWithoutMarks,
+    /// The chunk that was cut by the old end counts as clean everywhere.
+    GrowWithoutCutChunk,
 }
 
 #[cfg(feature = "mutants")]
@@ -238,5 +242,7 @@ impl Mutant {
         Self::LateCounterCounts,
         Self::JoinerSettlesEntries,
         Self::ZeroedByOne,
+        Self::GrowWithoutMarks,
+        Self::GrowWithoutCutChunk,
     ];
 }

@@ -43,13 +43,20 @@ pub struct Superblock {
     pub member: MemberId,
     /// Which disk.
     pub incarnation: Incarnation,
-    /// Sizes.
+    /// Sizes, as the pool was made.
     pub geometry: Geometry,
+    /// Blocks that the store has room for, data and metadata; not less than the device has.
+    pub capacity: u64,
     /// `create` made the whole data area read zero.
     pub zeroed: bool,
 }
 
 impl Superblock {
+    /// The geometry of all that there is room for: the metadata's places follow from it.
+    pub fn room(&self) -> Geometry {
+        self.geometry.with_blocks(self.capacity).unwrap_or(self.geometry)
+    }
+
     /// Its bytes.
     pub fn encode(&self) -> [u8; RawSuperblock::SIZE] {
         let mut raw = RawSuperblock {
@@ -64,7 +71,9 @@ impl Superblock {
             region_shift: self.geometry.region_shift(),
             member: self.member.index() as u8,
             flags: self.zeroed.into(),
-            reserved: [0; 75],
+            reserved: [0; 3],
+            capacity: self.capacity.into(),
+            reserved_end: [0; 64],
         };
         raw.crc = crc32c(raw.as_bytes()).into();
         let mut bytes = [0; RawSuperblock::SIZE];
@@ -93,12 +102,18 @@ impl Superblock {
         if raw.flags > 1 {
             return bad("flags", raw.flags.into(), "0 or 1");
         }
+        let geometry = Geometry::new(raw.blocks.get(), raw.block_shift, raw.chunk_shift, raw.region_shift)?;
+        let capacity = raw.capacity.get();
+        if capacity < geometry.blocks() || geometry.with_blocks(capacity).is_err() {
+            return bad("capacity", capacity, "at least the blocks of the device, at most 1 PiB");
+        }
         Ok(Self {
+            capacity,
             zeroed: raw.flags == 1,
             pool: PoolId(raw.pool),
             member: convert::member(what, raw.member)?,
             incarnation: Incarnation(raw.incarnation.get()),
-            geometry: Geometry::new(raw.blocks.get(), raw.block_shift, raw.chunk_shift, raw.region_shift)?,
+            geometry,
         })
     }
 

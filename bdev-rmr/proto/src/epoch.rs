@@ -79,6 +79,8 @@ pub struct EpochRecord {
     pub members: MemberSet,
     /// Members in maintenance: not let in until that ends. Never in `set`.
     pub resting: MemberSet,
+    /// Blocks of the device.
+    pub blocks: u64,
     /// Boot of the host in which `adopted` was adopted; 0 = what the cache held then may be gone.
     pub boot: u64,
     /// Commits of metadata so far.

@@ -1,4 +1,4 @@
-//! Where blocks, chunks and regions lie. Immutable for the life of a pool.
+//! Where blocks, chunks and regions lie. Immutable for the life of a pool but for the number of blocks.
 
 use crate::{BlockRange, ChunkBits, ChunkNo, FormatError, RegionNo};
 
@@ -43,6 +43,11 @@ impl Geometry {
             return bad("blocks", blocks, "1 block to 1 PiB");
         }
         Ok(Self { blocks, block_shift, chunk_shift, region_shift })
+    }
+
+    /// The same with another number of blocks.
+    pub fn with_blocks(&self, blocks: u64) -> Result<Self, FormatError> {
+        Self::new(blocks, self.block_shift, self.chunk_shift, self.region_shift)
     }
 
     /// The geometry of a product pool: `chunk_bytes` a power of two, 64 KiB to 4 MiB.

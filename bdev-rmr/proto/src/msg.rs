@@ -134,6 +134,10 @@ pub struct Report {
     pub incarnation: Incarnation,
     /// Its data area read zero when it was made.
     pub zeroed: bool,
+    /// Blocks that it has room for.
+    pub capacity: u64,
+    /// Chunks not clean on it.
+    pub dirty_chunks: u64,
     /// What may be gone.
     pub continuity: Continuity,
     /// Regions with a live intent entry or suspect chunks, ascending.
@@ -155,6 +159,10 @@ pub struct Proposal {
     pub set: MemberSet,
     /// All members of the pool.
     pub members: MemberSet,
+    /// Blocks of the device.
+    pub blocks: u64,
+    /// The device grows: this member's contents count in the last chunk, if it was cut, and in all new ones.
+    pub reference: Option<MemberId>,
     /// Last active epoch.
     pub base: Epoch,
     /// What is known of each member's disk.
@@ -285,6 +293,8 @@ pub enum Msg {
         attempt: u64,
         /// Under the freeze.
         last: bool,
+        /// Blocks of the device.
+        blocks: u64,
     },
     /// Joiner: maps fetched and durable.
     JoinReady {

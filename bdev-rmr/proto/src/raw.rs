@@ -74,7 +74,8 @@ raw! {
         set: u8 = 82,
         members: u8 = 83,
         resting: u8 = 84,
-        reserved: [u8; 11] = 85,
+        reserved: [u8; 3] = 85,
+        blocks: U64 = 88,
         peers: [RawStamp; 8] = 96,
         wrote: RawEpoch = 224,
         last_in: [RawEpoch; 8] = 248,
@@ -157,7 +158,9 @@ raw! {
         member: u8 = 51,
         /// 1: the data area reads zero.
         flags: u8 = 52,
-        reserved: [u8; 75] = 53,
+        reserved: [u8; 3] = 53,
+        capacity: U64 = 56,
+        reserved_end: [u8; 64] = 64,
     }
 }
 raw! {

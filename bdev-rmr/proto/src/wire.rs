@@ -7,8 +7,8 @@ use crate::raw::{
 use crate::raw::{RawEpoch, RawSuspect};
 use crate::{
     BlockRange, BufId, ChunkBits, ChunkNo, Continuity, Epoch, EpochRecord, FormatError, Incarnation, IoOp,
-    IoReply, IoRequest, IoStatus, MapSlice, MemberSet, Msg, PoolId, Promise, Proposal, RegionMisses,
-    RegionNo, Report, Seq, Stamp, SuspectRegion, Tag, crc32c,
+    IoReply, IoRequest, IoStatus, MapSlice, MemberId, MemberSet, Msg, PoolId, Promise, Proposal,
+    RegionMisses, RegionNo, Report, Seq, Stamp, SuspectRegion, Tag, crc32c,
 };
 use zerocopy::little_endian::U64;
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
@@ -92,7 +92,8 @@ fn body_of(msg: &Msg) -> Out {
         Msg::Promised(r) => {
             let small = (r.continuity as u32).into();
             let d = place(r.next);
-            let fixed = RawControl { a: r.incarnation.0.into(), d, small, ..promised(r.promise) };
+            let (b, c) = (r.dirty_chunks.into(), r.capacity.into());
+            let fixed = RawControl { a: r.incarnation.0.into(), b, c, d, small, ..promised(r.promise) };
             let mut out = Out::new(2, &fixed);
             out.body.extend_from_slice(RawEpochRecord::from(&r.record).as_bytes());
             out.flag(r.zeroed).list(r.suspects.iter().map(raw_suspect))
@@ -112,8 +113,9 @@ fn body_of(msg: &Msg) -> Out {
             Out::new(7, &RawControl { a: (*counter).into(), ..control(*epoch) })
         }
         Msg::AdoptRefused { epoch } => Out::new(8, &control(*epoch)),
-        Msg::Join { epoch, set, attempt, last } => {
-            Out::new(9, &RawControl { set: set.0, a: (*attempt).into(), ..control(*epoch) }).flag(*last)
+        Msg::Join { epoch, set, attempt, last, blocks } => {
+            let (a, d) = ((*attempt).into(), (*blocks).into());
+            Out::new(9, &RawControl { set: set.0, a, d, ..control(*epoch) }).flag(*last)
         }
         Msg::JoinReady { epoch, attempt, last, stamp } => {
             let (b, c) = (stamp.incarnation.0.into(), stamp.counter.into());
@@ -211,7 +213,8 @@ fn adopt(p: &Proposal) -> Out {
     let (origin, origin_member) = origin_code(p.origin);
     let base = p.base;
     let mut fixed = RawControl { promise: base.promise.into(), a: base.version.into(), ..control(p.epoch) };
-    fixed.d = u64::from(p.parts).into();
+    (fixed.c, fixed.d) = (u64::from(p.parts).into(), p.blocks.into());
+    fixed.b = p.reference.map_or(0, |member| member.index() as u64 + 1).into();
     (fixed.set, fixed.members) = (p.set.0, p.members.0);
     (fixed.origin, fixed.origin_member) = (origin, origin_member);
     let keeper = p.keeper.map_or(0, |member| member.index() as u32 + 1);
@@ -420,7 +423,10 @@ fn control_of(kind: u16, flag: bool, buf: Option<BufId>, body: &mut Body<'_>) ->
         6 => Msg::Adopt(Box::new(proposal_of(&raw, flag, body)?)),
         7 => Msg::Adopted { epoch, counter: a },
         8 => Msg::AdoptRefused { epoch },
-        9 => Msg::Join { epoch, set: MemberSet(raw.set), attempt: a, last: flag },
+        9 => {
+            let (set, blocks) = (MemberSet(raw.set), raw.d.get());
+            Msg::Join { epoch, set, attempt: a, last: flag, blocks }
+        }
         10 => {
             let stamp = Stamp { incarnation: Incarnation(b), counter: raw.c.get() };
             Msg::JoinReady { epoch, attempt: a, last: flag, stamp }
@@ -509,6 +515,8 @@ fn report_of(raw: &RawControl, body: &mut Body<'_>) -> Result<Report, FormatErro
         promise: raw.promise.into(),
         record,
         zeroed: false,
+        capacity: raw.c.get(),
+        dirty_chunks: raw.b.get(),
         incarnation: Incarnation(raw.a.get()),
         continuity,
         suspects: suspects(body, "report")?,
@@ -528,7 +536,7 @@ fn proposal_of(raw: &RawControl, forced: bool, body: &mut Body<'_>) -> Result<Pr
     if small >> 13 != 0 {
         return Err(field("proposal", "small", small.into(), "bits 0 to 12"));
     }
-    let parts = raw.d.get();
+    let parts = raw.c.get();
     let parts = u32::try_from(parts).map_err(|_| field("proposal", "parts", parts, "32 bits"))?;
     Ok(Proposal {
         epoch: raw.epoch.into(),
@@ -536,6 +544,12 @@ fn proposal_of(raw: &RawControl, forced: bool, body: &mut Body<'_>) -> Result<Pr
         zeroed: small & 1 << 12 != 0,
         set: MemberSet(raw.set),
         members: MemberSet(raw.members),
+        blocks: raw.d.get(),
+        reference: match raw.b.get() {
+            0 => None,
+            member @ 1..=8 => MemberId::new(member as u8 - 1),
+            value => return Err(field("proposal", "reference", value, "0 = none, or 1..=8")),
+        },
         base: Epoch { promise: raw.promise.into(), version: raw.a.get() },
         peers,
         resting: MemberSet(small as u8),

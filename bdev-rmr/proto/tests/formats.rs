@@ -29,6 +29,7 @@ fn record() -> EpochRecord {
         origin: Origin::Join { member: MemberId::at(2) },
         set: MemberSet(0b111),
         members: MemberSet(0b1111),
+        blocks: 1 << 30,
         boot: 5,
         counter: 77,
         peers,
@@ -71,6 +72,8 @@ fn messages() -> Vec<Msg> {
         record: record(),
         incarnation: Incarnation(6),
         zeroed: false,
+        capacity: 0,
+        dirty_chunks: 0,
         continuity: Continuity::SameBoot,
         suspects: vec![SuspectRegion { region: RegionNo(3), written: ChunkBits(7), proved: ChunkBits(1) }],
         next: None,
@@ -81,6 +84,8 @@ fn messages() -> Vec<Msg> {
         zeroed: false,
         set: MemberSet(3),
         members: MemberSet(7),
+        blocks: 1 << 30,
+        reference: None,
         base: Epoch { version: 1, ..epoch() },
         peers: record().peers,
         resting: MemberSet(4),
@@ -110,7 +115,7 @@ fn messages() -> Vec<Msg> {
         Msg::Adopt(Box::new(proposal)),
         Msg::Adopted { epoch, counter: 8 },
         Msg::AdoptRefused { epoch },
-        Msg::Join { epoch, set: MemberSet(5), attempt: 3, last: true },
+        Msg::Join { epoch, set: MemberSet(5), attempt: 3, last: true, blocks: 1 << 30 },
         Msg::JoinReady { epoch, attempt: 3, last: false, stamp },
         Msg::Io(io, Some(BufId(1))),
         Msg::IoReply(reply, None),
@@ -126,8 +131,14 @@ fn messages() -> Vec<Msg> {
         Msg::Suspects { promise: promise(), cursor: RegionNo(5), next: Some(RegionNo(9)), suspects },
         Msg::Verdicts { epoch, part: 2, verdicts: vec![misses(4), misses(5)] },
         Msg::VerdictsAck { epoch, part: 2 },
-        Msg::Promised(Box::new(Report { zeroed: true, next: Some(RegionNo(4)), ..zeroed })),
-        Msg::Adopt(Box::new(Proposal { zeroed: true, ..all_zero })),
+        Msg::Promised(Box::new(Report {
+            zeroed: true,
+            capacity: 5,
+            dirty_chunks: 6,
+            next: Some(RegionNo(4)),
+            ..zeroed
+        })),
+        Msg::Adopt(Box::new(Proposal { zeroed: true, reference: Some(MemberId::at(7)), ..all_zero })),
     ]
 }
 
@@ -154,6 +165,7 @@ fn superblock() -> Superblock {
         incarnation: Incarnation(0xabcd),
         geometry,
         zeroed: false,
+        capacity: 11 << 28,
     }
 }
 
@@ -264,6 +276,15 @@ fn metadata_comes_out_of_its_bytes_as_it_went_in() {
     let journal = disk::encode_journal(3, &items());
     let open = disk::open_page(&journal, PageKind::Journal, 0).expect("sealed");
     assert_eq!(disk::decode_journal(open.body), Ok(items()));
+}
+
+#[test]
+fn a_store_has_room_for_its_device_and_its_metadata_stay_in_their_places() {
+    let small = Superblock { capacity: superblock().geometry.blocks() - 1, ..superblock() };
+    let error = Superblock::decode(&small.encode()).expect_err("less room than blocks");
+    assert!(error.to_string().contains("capacity"), "{error}");
+    let grown = Superblock { geometry: superblock().room(), ..superblock() };
+    assert_eq!(disk::Layout::new(&grown.room(), 1 << 20), disk::Layout::new(&superblock().room(), 1 << 20));
 }
 
 #[test]

@@ -281,7 +281,7 @@ impl Rig {
                 }
                 ClientAction::Complete { result: Ok(()), .. } => self.counts.done += 1,
                 ClientAction::Complete { .. } => self.counts.failed += 1,
-                ClientAction::Release(_) | ClientAction::Commanded { .. } => {}
+                ClientAction::Release(_) | ClientAction::Commanded { .. } | ClientAction::Resized(_) => {}
             }
         }
         self.client_out = out;
@@ -370,8 +370,14 @@ impl Rig {
 fn clean_store(geometry: Geometry, member: MemberId, members: MemberSet, config: StoreConfig) -> Store {
     const BOOT: u64 = 1;
     let incarnation = |index: usize| Incarnation(100 + index as u64);
-    let superblock =
-        Superblock { pool: POOL, member, incarnation: incarnation(member.index()), geometry, zeroed: false };
+    let superblock = Superblock {
+        pool: POOL,
+        member,
+        incarnation: incarnation(member.index()),
+        geometry,
+        zeroed: false,
+        capacity: geometry.blocks(),
+    };
     let mut area = format(&superblock, &config, members);
     let mut peers = [Stamp::default(); MEMBERS_MAX];
     for peer in members.iter() {
@@ -379,8 +385,16 @@ fn clean_store(geometry: Geometry, member: MemberId, members: MemberSet, config:
     }
     let promise = Promise { generation: 0, nonce: 1 };
     let adopted = Epoch { promise, version: 1 };
-    let record =
-        EpochRecord { promise, adopted, set: members, members, boot: BOOT, peers, ..EpochRecord::default() };
+    let record = EpochRecord {
+        promise,
+        adopted,
+        set: members,
+        members,
+        boot: BOOT,
+        peers,
+        blocks: geometry.blocks(),
+        ..EpochRecord::default()
+    };
     let layout = Layout::new(&geometry, config.journal_bytes);
     let mut put = |offset: u64, bytes: &[u8]| area[offset as usize..][..bytes.len()].copy_from_slice(bytes);
     for copy in 0..2 {

@@ -123,6 +123,11 @@ fn geometry() -> Geometry {
     Geometry::new(62, 12, 2, 2).expect("a small geometry")
 }
 
+/// What the store has room for.
+fn room() -> Geometry {
+    geometry().with_blocks(100).expect("a small geometry")
+}
+
 // ---- the storage side ----
 
 struct StoreRig {
@@ -145,6 +150,7 @@ pub(crate) fn store_events(data: &[u8]) {
         incarnation: Incarnation(1),
         geometry: geometry(),
         zeroed: false,
+        capacity: room().blocks(),
     };
     let area = format(&superblock, &config, MemberSet::first(3));
     let store = Store::open(&area, config, 1).expect("freshly formatted");
@@ -221,10 +227,10 @@ impl StoreRig {
         self.store.on(self.now, event, &mut out);
         self.store.check();
         out.into_iter().for_each(|action| self.action(action));
-        let regions = geometry().regions() as usize;
+        let regions = room().regions() as usize;
         assert!(self.store.live_entries() <= regions, "more entries than regions");
         assert!(self.store.view().misses.len() <= regions, "more maps than regions");
-        assert!(self.store.dirty_chunks() <= geometry().chunks(), "more dirty chunks than chunks");
+        assert!(self.store.dirty_chunks() <= room().chunks(), "more dirty chunks than chunks");
     }
 
     fn action(&mut self, action: StoreAction) {
@@ -236,12 +242,12 @@ impl StoreRig {
             | StoreAction::Release(buf) => assert!(self.bufs.remove(&buf), "{buf:?} was given back twice"),
             StoreAction::Send(..) => {}
             StoreAction::Write { op, range, buf, .. } => {
-                assert!(geometry().holds(range), "{range:?} is outside the device");
+                assert!(self.store.geometry().holds(range), "{range:?} is outside the device");
                 assert!(buf.is_none_or(|buf| self.bufs.remove(&buf)), "{buf:?} was given back twice");
                 self.disk.push((op, false));
             }
             StoreAction::Read { op, range } => {
-                assert!(geometry().holds(range), "{range:?} is outside the device");
+                assert!(self.store.geometry().holds(range), "{range:?} is outside the device");
                 self.disk.push((op, true));
             }
             StoreAction::Flush { op } => self.disk.push((op, false)),
@@ -295,7 +301,10 @@ impl StoreRig {
             0 => Msg::Promise { promise: p.promise(record.promise), takeover: p.flag() },
             1 => Msg::Query { promise: p.promise(record.promise), regions: p.list(|p| RegionNo(p.number())) },
             2 | 3 => Msg::Adopt(Box::new(self.proposal(p))),
-            4 => Msg::Join { epoch, set: p.members(), attempt: p.number(), last: p.flag() },
+            4 => {
+                let (set, attempt, last) = (p.members(), p.number(), p.flag());
+                Msg::Join { epoch, set, attempt, last, blocks: p.number() }
+            }
             5..=7 => {
                 let op = match p.byte() % 6 {
                     0 => IoOp::Read,
@@ -368,6 +377,8 @@ impl StoreRig {
             zeroed: p.byte() & 3 == 3,
             set: p.members(),
             members: p.members(),
+            blocks: if p.byte() < 200 { 62 } else { p.number() },
+            reference: p.flag().then(|| p.member()),
             base: p.epoch(record.adopted),
             peers: std::array::from_fn(|_| p.stamp()),
             verdicts: p.list(Program::misses),
@@ -413,6 +424,7 @@ impl ClientRig {
             1 => self.event(ClientEvent::Start { takeover: p.flag() }),
             2 => self.event(ClientEvent::Up(MemberId::at(usize::from(p.byte()) % 3))),
             3 => self.event(ClientEvent::Down(MemberId::at(usize::from(p.byte()) % 3))),
+            4 if p.byte() == 9 => self.event(ClientEvent::Resize { blocks: 60 + p.number() % 64 }),
             4 | 5 => self.submit(p),
             6 => {
                 let from = p.member();
@@ -465,6 +477,9 @@ impl ClientRig {
                 ClientAction::Send(to, msg) => self.asked.push((to, msg)),
                 ClientAction::Complete { buf, .. } => {
                     assert!(buf.is_none_or(|buf| self.bufs.remove(&buf)), "{buf:?} was given back twice");
+                }
+                ClientAction::Resized(result) => {
+                    assert!(result.is_err() || result == Ok(self.client.geometry().blocks()), "{result:?}");
                 }
                 ClientAction::Release(buf) => {
                     assert!(self.bufs.remove(&buf), "{buf:?} was given back twice");
@@ -563,6 +578,8 @@ fn report(p: &mut Program<'_>, promise: Promise, honest: bool) -> Report {
     let mut report = Report { promise, incarnation: Incarnation(1), ..Report::default() };
     let record = &mut report.record;
     (record.promise, record.members, record.counter) = (promise, MemberSet::first(3), 1);
+    (report.capacity, report.dirty_chunks) = (p.number(), u64::from(p.flag()));
+    record.blocks = if p.byte() < 240 { 62 } else { p.number() };
     if p.byte() >= 64 {
         record.adopted = Epoch { promise: Promise { generation: 0, nonce: 1 }, version: p.number() };
         record.set = MemberSet(p.byte() & 7);

@@ -52,6 +52,7 @@ fn take_superblock(bytes: &[u8]) -> Result<(), FormatError> {
     let superblock = explained(Superblock::decode(bytes))?;
     assert_eq!(Superblock::decode(&superblock.encode()), Ok(superblock), "read from its own encoding");
     reckon(&superblock.geometry);
+    reckon(&superblock.room());
     Ok(())
 }
 

@@ -73,6 +73,7 @@ fn superblock(config: &Config, member: usize) -> Superblock {
         member: MemberId::at(member),
         incarnation: Incarnation(member as u64 + 1),
         geometry: geometry(config),
+        capacity: config.blocks,
         zeroed: false,
     }
 }
@@ -237,7 +238,7 @@ impl World {
                     }
                 }
                 ClientAction::Complete { user, result, buf } => ended.push((user, result, buf)),
-                ClientAction::Release(_) | ClientAction::Commanded { .. } => {}
+                ClientAction::Release(_) | ClientAction::Commanded { .. } | ClientAction::Resized(_) => {}
             }
         }
         let flights = std::mem::take(&mut state.flights);

@@ -83,7 +83,7 @@ impl World {
             if node.disk.has_meta_queued() || store.service() == Service::Latched {
                 continue;
             }
-            let on_disk = rmr_engine::store::read_view(&self.geometry, &config, &node.disk.meta);
+            let on_disk = rmr_engine::store::read_view(&self.room(), &config, &node.disk.meta);
             let same = on_disk.as_ref().is_ok_and(|view| {
                 let told =
                     |view: &View| view.misses.values().filter(|m| !m.is_empty()).copied().collect::<Vec<_>>();
@@ -106,7 +106,7 @@ impl World {
             Some(store) => Some(store.durable().clone()),
             None => {
                 let config = rmr_engine::StoreConfig { journal_bytes: 64 << 10, ..Default::default() };
-                rmr_engine::store::read_view(&self.geometry, &config, &self.nodes[node].disk.meta).ok()
+                rmr_engine::store::read_view(&self.room(), &config, &self.nodes[node].disk.meta).ok()
             }
         }
     }
@@ -126,14 +126,15 @@ impl World {
         }
         let mut wrong = None;
         let mut compared = 0;
-        for chunk in (0..self.geometry.chunks()).map(ChunkNo) {
+        let geometry = *client.geometry();
+        for chunk in (0..geometry.chunks()).map(ChunkNo) {
             let mut first: Option<MemberId> = None;
             for member in set.iter() {
                 if self.serving(member, epoch).is_none_or(|store| !self.clean_on(store, chunk)) {
                     continue;
                 }
                 compared += 1;
-                let range = self.geometry.chunk_range(chunk);
+                let range = geometry.chunk_range(chunk);
                 for block in range.first..range.end() {
                     let value = self.nodes[member.index()].disk.seen(block);
                     let other = first.map(|m| self.nodes[m.index()].disk.seen(block));

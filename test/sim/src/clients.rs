@@ -21,7 +21,12 @@ impl World {
             return;
         }
         let nonce = self.rng.u64(1..);
-        let client = Client::new(self.geometry, self.configured(), nonce, self.client_config());
+        let configured = match self.options.client_blocks {
+            0 => Ok(self.geometry),
+            blocks => self.geometry.with_blocks(blocks),
+        };
+        let configured = configured.unwrap_or_else(|error| panic!("options make no geometry: {error}"));
+        let client = Client::new(configured, self.configured(), nonce, self.client_config());
         let state = &mut self.hosts[host];
         state.client = Some(client);
         state.life += 1;
@@ -119,6 +124,15 @@ impl World {
             ClientAction::Complete { user, result, buf } => {
                 let blocks = buf.and_then(|buf| self.hosts[host].buffers.take(buf));
                 self.completed(host, user, result, blocks);
+            }
+            ClientAction::Resized(result) => {
+                if let Ok(geometry) =
+                    result.map(|blocks| self.geometry.with_blocks(blocks.max(self.geometry.blocks())))
+                {
+                    self.geometry = geometry.unwrap_or(self.geometry);
+                    self.count("grown");
+                }
+                self.resized = Some(result);
             }
             ClientAction::Release(buf) => {
                 self.hosts[host].buffers.take(buf);
@@ -244,9 +258,11 @@ impl World {
     }
 
     pub(crate) fn random_request(&mut self) -> (IoOp, BlockRange) {
-        let hot = self.options.hot_blocks.max(1);
+        let blocks = self.geometry.blocks();
+        let everywhere = blocks > self.options.blocks && self.rng.u8(0..3) == 0;
+        let hot = if everywhere { blocks } else { self.options.hot_blocks.max(1) };
         let first = self.rng.u64(0..hot);
-        let longest = (self.options.blocks - first).min(if self.rng.u8(0..8) == 0 { 12 } else { 3 });
+        let longest = (blocks - first).min(if self.rng.u8(0..8) == 0 { 12 } else { 3 });
         let range = BlockRange { first, count: self.rng.u64(1..=longest) as u32 };
         if self.rng.u8(0..100) < self.options.writes_pct {
             let op = match self.rng.u8(0..20) {

@@ -120,6 +120,7 @@ const CLIENT_EVENTS: &[&str] = &[
     "repaired",
     "command",
     "scrub",
+    "resize",
 ];
 
 /// Every machine with its states and events.
@@ -189,6 +190,7 @@ fn client_event(event: &ClientEvent) -> &'static str {
         ClientEvent::Start(_) => "start",
         ClientEvent::Command { .. } => "command",
         ClientEvent::Scrub(_) => "scrub",
+        ClientEvent::Resize { .. } => "resize",
         ClientEvent::Submit(_) => "submit",
         ClientEvent::Up(_) => "up",
         ClientEvent::Down(_) => "down",

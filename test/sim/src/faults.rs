@@ -3,6 +3,7 @@
 use crate::disk::Image;
 use crate::net::FIRST_CLIENT;
 use crate::world::{Ev, MS, World};
+use rmr_engine::client::ClientEvent;
 use rmr_engine::store::read_view;
 use rmr_proto::{EpochRecord, MemberId, MemberSet};
 
@@ -21,6 +22,7 @@ enum Fault {
     Operate,
     Latent,
     Scrub,
+    Resize,
 }
 
 impl World {
@@ -51,6 +53,7 @@ impl World {
             (Fault::Operate, o.operate),
             (Fault::Latent, o.latent),
             (Fault::Scrub, o.scrub),
+            (Fault::Resize, o.resize),
         ];
         if self.options.image_pct > 0 {
             self.keep_images();
@@ -128,6 +131,7 @@ impl World {
                 let pace = self.rng.u64(0..20 * MS);
                 self.start_scrub(host, first, pace);
             }
+            Fault::Resize => self.inject_resize(),
             Fault::Kill | Fault::Power => {}
         }
     }
@@ -199,7 +203,7 @@ impl World {
 
     pub(crate) fn durable_record(&self, meta: &[u8]) -> Option<EpochRecord> {
         let config = rmr_engine::StoreConfig { journal_bytes: 64 << 10, ..Default::default() };
-        read_view(&self.geometry, &config, meta).ok().map(|view| view.record)
+        read_view(&self.room(), &config, meta).ok().map(|view| view.record)
     }
 
     /// Members outside every set that could be started from: losing their disk loses nothing.
@@ -217,9 +221,8 @@ impl World {
     /// Is every chunk clean on some member of `set`, going by what is durable?
     fn set_holds_all(&self, set: MemberSet) -> bool {
         let config = rmr_engine::StoreConfig { journal_bytes: 64 << 10, ..Default::default() };
-        let view = |m: MemberId| {
-            Some((m, read_view(&self.geometry, &config, &self.nodes[m.index()].disk.meta).ok()?))
-        };
+        let view =
+            |m: MemberId| Some((m, read_view(&self.room(), &config, &self.nodes[m.index()].disk.meta).ok()?));
         let views: Vec<_> = set.iter().filter_map(view).collect();
         (0..self.geometry.regions()).map(rmr_proto::RegionNo).all(|region| {
             let all = self.geometry.all_of(region);
@@ -279,6 +282,16 @@ impl World {
             return None;
         }
         self.nodes[node].image.take()
+    }
+
+    fn inject_resize(&mut self) {
+        let host = self.rng.usize(0..self.hosts.len());
+        let more = self.rng.u64(1..20);
+        let Some(client) = &self.hosts[host].client else { return };
+        let blocks = client.geometry().blocks() + more;
+        if blocks <= self.room().blocks() {
+            self.client_event(host, ClientEvent::Resize { blocks });
+        }
     }
 
     fn inject_wipe(&mut self, node: usize) {

@@ -62,10 +62,14 @@ impl World {
     /// Another, empty disk in place of the node's: whatever only the old one held is lost.
     pub(crate) fn wipe(&mut self, node: usize) {
         self.power_off(node);
-        for block in 0..self.options.blocks {
+        for block in 0..self.room().blocks() {
             // A disk in the place of one that read zero reads zero too: that must not count.
             let zeroed = self.options.zeroed & (1 << node) != 0;
-            self.nodes[node].disk.data[block as usize] = if zeroed { 0 } else { 0xeeee_0000 + block };
+            let value = if zeroed { 0 } else { 0xeeee_0000 + block };
+            self.nodes[node].disk.data[block as usize] = value;
+            if block >= self.geometry.blocks() && !self.oracle.allows(block, value) {
+                self.oracle.may_hold(block, value);
+            }
         }
         self.format(node);
         self.restart_in(node, 5 * MS);

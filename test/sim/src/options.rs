@@ -107,6 +107,10 @@ pub struct Options {
     pub safety_ns: u64,
     /// Members, one bit each, whose disks read zero when the pool is made, and say so.
     pub zeroed: u8,
+    /// Weight of the device growing.
+    pub resize: u32,
+    /// Blocks that clients are configured with, whatever the pool has; 0 = as many as it has.
+    pub client_blocks: u64,
     /// Time in which everything must be well again after all faults have ended.
     pub liveness_ns: u64,
 }
@@ -164,6 +168,8 @@ impl Options {
             encode: true,
             safety_ns: 0,
             zeroed: 0,
+            client_blocks: 0,
+            resize: 0,
             liveness_ns: 60_000 * MS,
         }
     }
@@ -195,6 +201,7 @@ impl Options {
         };
         o.add_media(rng);
         o.add_operations(rng);
+        o.resize = if rng.u8(0..3) == 0 { rng.u32(1..6) } else { 0 };
         o
     }
 
@@ -243,7 +250,6 @@ impl Options {
             clog,
             old_image,
             wipe,
-            // Drawn last, so that what a seed stood for before stays as it was.
             ..Self::quiet(2)
         }
     }

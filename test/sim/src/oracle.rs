@@ -75,6 +75,12 @@ impl Oracle {
         Self { blocks: blocks.collect(), step: 1, ..Self::default() }
     }
 
+    /// A block that the device may grow to holds this on some disk, too.
+    pub(crate) fn may_hold(&mut self, block: u64, value: u64) {
+        let candidate = Candidate { value, state: State::Acked, invoked: 0, ended: 0, batch: 0 };
+        self.blocks[block as usize].now.push(candidate);
+    }
+
     fn tick(&mut self) -> u64 {
         self.step += 1;
         self.step

@@ -165,6 +165,7 @@ pub fn minimise(options: Options, seed: u64) -> Option<Outcome> {
         |o| o.late_ppm = 0,
         |o| o.operate = 0,
         |o| o.spares = 0,
+        |o| o.resize = 0,
         |o| o.loss_ppm = 0,
         |o| o.duplicate_ppm = 0,
         |o| o.slow_ppm = 0,

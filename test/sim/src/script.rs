@@ -6,7 +6,7 @@
 use crate::options::Options;
 use crate::world::{DiskWork, Envelope, Ev, MS, World};
 use rmr_engine::client::{
-    ClientEvent, Command, CommandError, Phase, Scrub, ScrubState, StartOptions, Status, Why,
+    ClientEvent, Command, CommandError, Phase, ResizeError, Scrub, ScrubState, StartOptions, Status, Why,
 };
 use rmr_proto::{BlockRange, IoOp, MemberId, MemberSet};
 
@@ -109,7 +109,8 @@ impl Script {
         });
     }
 
-    fn wait(&mut self, user: u64) -> Result<(), rmr_engine::IoError> {
+    /// Waits until a request ends, and says how.
+    pub fn wait(&mut self, user: u64) -> Result<(), rmr_engine::IoError> {
         self.until("the request ends", |world| world.results.contains_key(&user));
         self.world.results[&user].0
     }
@@ -236,6 +237,19 @@ impl Script {
         self.world.client_event(self.host, rmr_engine::client::ClientEvent::Down(MemberId::at(node)));
     }
 
+    /// Asks for a device of so many blocks; it may take its time.
+    pub fn ask_resize(&mut self, blocks: u64) {
+        self.world.resized = None;
+        self.world.client_event(self.host, ClientEvent::Resize { blocks });
+    }
+
+    /// Makes the device so many blocks large, or says why not.
+    pub fn resize(&mut self, blocks: u64) -> Result<u64, ResizeError> {
+        self.ask_resize(blocks);
+        self.until("the growth ends", |world| world.resized.is_some());
+        self.world.resized.expect("just seen")
+    }
+
     /// Cuts one direction of a link.
     pub fn cut(&mut self, from: usize, to: usize) {
         self.world.net.cut(from, to, true);
@@ -326,6 +340,16 @@ impl Script {
             let client = world.hosts[host].client.as_ref();
             client.is_some_and(|client| client.phase() == Phase::Active && client.set() == set)
         });
+    }
+
+    /// Virtual time, ns.
+    pub fn now(&self) -> u64 {
+        self.world.now
+    }
+
+    /// Blocks of the device, as the client knows it.
+    pub fn blocks(&self) -> u64 {
+        self.world.hosts[self.host].client.as_ref().map_or(0, |client| client.geometry().blocks())
     }
 
     /// Where the client stands, if it runs.

@@ -33,7 +33,8 @@ impl World {
                 self.send(node, to, msg, payload);
             }
             StoreAction::Write { op, range, buf, fua, .. } => {
-                if !self.geometry.holds(range) {
+                let geometry = self.nodes[node].store.as_ref().map_or(self.geometry, |s| *s.geometry());
+                if !geometry.holds(range) {
                     self.fail(format!("store {node} writes {range:?}, beyond its device"));
                     return;
                 }

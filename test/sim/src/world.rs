@@ -7,7 +7,7 @@ use crate::net::{ENDPOINTS, FIRST_CLIENT, Net};
 use crate::node::{Buffers, Node};
 use crate::options::Options;
 use crate::oracle::Oracle;
-use rmr_engine::client::{ClientAction, ClientConfig, ClientEvent, Command, CommandError};
+use rmr_engine::client::{ClientAction, ClientConfig, ClientEvent, Command, CommandError, ResizeError};
 use rmr_engine::store::format;
 use rmr_engine::{Completion, Party, StoreAction, StoreConfig, StoreEvent};
 use rmr_proto::disk::Superblock;
@@ -177,6 +177,8 @@ pub struct World {
     pub(crate) store_out: Vec<StoreAction>,
     pub(crate) client_out: Vec<ClientAction>,
     pub(crate) last_epoch: rmr_proto::Epoch,
+    /// How the last growth ended.
+    pub(crate) resized: Option<Result<u64, ResizeError>>,
 }
 
 impl World {
@@ -189,8 +191,9 @@ impl World {
         for index in 0..options.members + options.spares {
             let unknown = |block| 0xdead_0000 + index as u64 * 0x1000 + block;
             let zeroed = options.zeroed & (1 << index) != 0;
-            let data: Vec<u64> =
-                (0..options.blocks).map(|block| if zeroed { 0 } else { unknown(block) }).collect();
+            let data: Vec<u64> = (0..room_of(&options).blocks())
+                .map(|block| if zeroed { 0 } else { unknown(block) })
+                .collect();
             let disk = Disk::new(data);
             let node = Node {
                 store: None,
@@ -249,6 +252,7 @@ impl World {
             store_out: Vec::new(),
             client_out: Vec::new(),
             last_epoch: rmr_proto::Epoch::default(),
+            resized: None,
             rng: rng.fork(),
             options,
         };
@@ -300,6 +304,11 @@ impl World {
         }
     }
 
+    /// What every store has room for: more than the device, so that a place reckoned from its size shows.
+    pub(crate) fn room(&self) -> Geometry {
+        room_of(&self.options)
+    }
+
     /// Puts an empty store on a node's disk.
     pub(crate) fn format(&mut self, node: usize) {
         let superblock = Superblock {
@@ -307,6 +316,7 @@ impl World {
             member: MemberId::at(node),
             incarnation: Incarnation(self.rng.u64(1..)),
             geometry: self.geometry,
+            capacity: self.room().blocks(),
             zeroed: self.options.zeroed & (1 << node) != 0,
         };
         let members = self.named().with(MemberId::at(node));
@@ -487,6 +497,12 @@ impl World {
             }
         }
     }
+}
+
+/// Twice as much, and some more.
+fn room_of(options: &Options) -> Geometry {
+    Geometry::new(2 * options.blocks + 40, 12, options.chunk_shift, options.region_shift)
+        .unwrap_or_else(|error| panic!("options make no geometry: {error}"))
 }
 
 pub(crate) fn payload_of(msg: &Msg) -> Option<BufId> {

@@ -1,5 +1,6 @@
 //! What must hold however large the pool is and however long it runs, one sentence each.
 
+use rmr_engine::IoError;
 use rmr_engine::client::Phase;
 use rmr_proto::IoOp;
 use rmr_sim::Options;
@@ -88,5 +89,96 @@ fn one_store_that_does_not_read_zero_makes_the_others_copy() {
     for block in 0..62 {
         s.read(block);
     }
+    s.end();
+}
+
+#[test]
+fn a_client_learns_the_size_from_the_pool_and_not_from_its_configuration() {
+    for client_blocks in [7, 1_000] {
+        let mut s = Script::started(Options { client_blocks, ..Options::quiet(2) });
+        // Handed over before the pool has said how large it is.
+        let beyond = (client_blocks > 62).then(|| s.submit(IoOp::Read, 70, 1));
+        s.until_whole();
+        s.write(61);
+        s.read(61);
+        let result = beyond.map(|user| s.wait(user));
+        assert!(result.is_none_or(|r| r == Err(IoError::BadRange)), "{result:?}");
+        s.end();
+    }
+}
+
+#[test]
+fn a_device_that_has_grown_reads_the_same_from_every_leg() {
+    let mut s = Script::pool(3);
+    // 62 blocks in chunks of 4: the last chunk is cut, and holds something else behind the end on each disk.
+    // Nothing is suspect there, or the start that grows it would settle that chunk anyway.
+    s.write(61);
+    s.until_entries_clear();
+    assert_eq!(s.resize(90), Ok(90));
+    for block in 56..90 {
+        s.read(block);
+    }
+    s.write(62);
+    s.write(89);
+    s.until_whole();
+    for block in 56..90 {
+        s.read(block);
+    }
+    s.end();
+}
+
+#[test]
+fn a_growth_that_is_cut_short_by_the_death_of_everybody_is_whole_or_not_at_all() {
+    for cut in 0..40 {
+        let mut s = Script::pool(2);
+        s.write(61);
+        s.flush();
+        s.ask_resize(90);
+        s.world.run_until(s.now() + cut * 25_000);
+        s.crash_client();
+        s.power_off(A);
+        s.power_off(B);
+        for node in if cut % 2 == 0 { [A, B] } else { [B, A] } {
+            s.start(node);
+        }
+        s.restart_client();
+        s.until_whole();
+        s.read(61);
+        let blocks = s.blocks();
+        assert!(blocks == 62 || blocks == 90, "{blocks}");
+        for block in 56..blocks {
+            s.read(block);
+        }
+        s.end();
+    }
+}
+
+#[test]
+fn a_member_that_was_away_while_the_device_grew_comes_back() {
+    let mut s = Script::pool(2);
+    s.kill(B);
+    s.until_set(&[A]);
+    s.write(61);
+    assert_eq!(s.resize(90), Ok(90));
+    s.write(62);
+    s.write(89);
+    s.start(B);
+    s.until_whole();
+    for block in 56..90 {
+        s.read(block);
+    }
+    s.end();
+}
+
+#[test]
+fn a_growth_that_cannot_be_is_refused_in_clear_words() {
+    let mut s = Script::pool(2);
+    let said =
+        |result: Result<u64, rmr_engine::client::ResizeError>| result.expect_err("refused").to_string();
+    assert!(said(s.resize(62)).contains("can only grow"));
+    assert!(said(s.resize(1_000)).contains("member A has room for 164 blocks"));
+    s.write(5);
+    s.read(5);
+    assert_eq!(s.resize(164), Ok(164));
     s.end();
 }

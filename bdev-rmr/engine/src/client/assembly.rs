@@ -155,7 +155,8 @@ impl Client {
     fn is_sound(&self, report: &Report) -> bool {
         let record = &report.record;
         let fresh = record.adopted == Epoch::default();
-        let regions = self.geometry.regions();
+        let Ok(geometry) = self.geometry.with_blocks(record.blocks) else { return false };
+        let regions = geometry.regions();
         // A joiner may have adopted an epoch of this very promise; whoever an assembly starts with cannot have.
         let newer = self.phase == Phase::Assembling && record.adopted.promise >= self.promise;
         (fresh || !record.set.is_empty())
@@ -236,12 +237,14 @@ impl Client {
             Outlook::Start(base) if self.should_wait(now, base.newest.members) => return,
             Outlook::Start(base) => base,
             Outlook::Wait(base, _) if base.newest.adopted > Epoch::default() => {
+                self.learn_size(base.newest.blocks);
                 self.members = base.newest.members; // Whom else to ask.
                 return;
             }
             Outlook::Nobody | Outlook::Wait(..) => return,
         };
         let newest = base.newest;
+        self.learn_size(newest.blocks);
         let holders = self.holders(&newest);
         self.assembly.start = start_set(newest.set, holders, newest.origin);
         self.assembly.discarded = base.discarded;
@@ -259,6 +262,13 @@ impl Client {
         }
         self.assembly.since = now;
         self.gather(now, out);
+    }
+
+    /// The pool knows its size better than whoever configured this client.
+    fn learn_size(&mut self, blocks: u64) {
+        if let Ok(geometry) = self.geometry.with_blocks(blocks) {
+            self.geometry = geometry;
+        }
     }
 
     /// The first start of a client gives members that are connected a moment to answer: who starts without having heard
@@ -349,6 +359,10 @@ impl Client {
 
     fn create(&mut self, now: Now, members: MemberSet, out: &mut Vec<ClientAction>) {
         let Some(reference) = members.iter().next() else { return };
+        let sizes = members.iter().filter_map(|m| self.report(m)).map(|report| report.record.blocks);
+        if let Some(blocks) = sizes.min() {
+            self.learn_size(blocks);
+        }
         self.members = members;
         self.assembly.start = members;
         self.propose_assembly(now, Origin::Create { reference }, (Vec::new(), 0), out);
@@ -459,12 +473,15 @@ impl Client {
         let members = self.members;
         let (keeper, forced) = (None, self.assembly.forced);
         let zeroed = matches!(origin, Origin::Create { .. }) && self.all_zeroed();
+        let (blocks, reference) = self.growth(&verdicts, out);
         let proposal = Proposal {
             epoch,
             origin,
             zeroed,
             set,
             members,
+            blocks,
+            reference,
             base,
             peers,
             resting,
@@ -522,7 +539,7 @@ impl Client {
         if !proposal.set.within(self.assembly.adopted) {
             return;
         }
-        let set = proposal.set;
+        let (set, blocks) = (proposal.set, proposal.blocks);
         (self.members, self.resting, self.last_in) = (proposal.members, proposal.resting, proposal.last_in);
         // Force and a choice of sides are good for one start: not again when a generation follows by itself.
         if self.assembly.forced || !self.assembly.given_up.members.is_empty() {
@@ -538,6 +555,7 @@ impl Client {
         for member in self.members.minus(set).iter() {
             self.legs[member.index()].rejoin_at = now;
         }
+        self.settle_size(blocks, out);
         self.activate(now, epoch, set, true, out);
     }
 

@@ -139,6 +139,8 @@ impl Client {
             zeroed: false,
             set,
             members,
+            blocks: self.geometry.blocks(),
+            reference: None,
             base,
             peers,
             resting,
@@ -325,7 +327,13 @@ impl Client {
             JoinStep::Delta => true,
         };
         let asks = join.step == JoinStep::Ask;
-        let msg = Msg::Join { epoch: self.epoch, set: self.set, attempt: join.attempt, last };
+        let msg = Msg::Join {
+            epoch: self.epoch,
+            set: self.set,
+            attempt: join.attempt,
+            last,
+            blocks: self.geometry.blocks(),
+        };
         if !last {
             let promise = Msg::Promise { promise: self.promise, takeover: true };
             out.push(ClientAction::Send(member, promise));

@@ -2,7 +2,7 @@
 
 use super::ops::{Op, Request, Stage, UNCLEAN_PAUSE_NS, Whose};
 use super::{Client, ClientAction, Phase};
-use crate::event::Now;
+use crate::event::{IoError, Now};
 use crate::mutant::Mutant;
 use rmr_proto::{BlockRange, BufId, IoOp, IoReply, IoRequest, IoStatus, MemberId, MemberSet, Msg, Tag};
 
@@ -21,6 +21,11 @@ impl Client {
     /// False if there is no sequence number to be had now.
     pub(super) fn start(&mut self, now: Now, slot: u32, out: &mut Vec<ClientAction>) -> bool {
         let Some(op) = &mut self.requests.slots[slot as usize] else { return true };
+        if op.request.op != IoOp::Flush && !self.geometry.holds(op.request.range) {
+            // Handed over before the size of the pool was known.
+            self.complete(slot, Err(IoError::BadRange), None, out);
+            return true;
+        }
         if op.request.op.is_write() {
             let Some(seq) = self.horizon.begin() else { return false };
             op.seq = seq;

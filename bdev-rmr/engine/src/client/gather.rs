@@ -186,6 +186,11 @@ impl Client {
         if parts.len() > 1 { (Vec::new(), parts.len() as u32) } else { (parts.pop().unwrap_or_default(), 0) }
     }
 
+    /// Verdicts that do not fit into the proposal.
+    pub(super) fn verdicts_ahead(&self) -> impl Iterator<Item = &RegionMisses> {
+        self.assembly.gather.parts.iter().flatten()
+    }
+
     /// The next part of the verdicts for `member`; `None` when it has them all.
     pub(super) fn next_part(&self, member: MemberId, epoch: Epoch) -> Option<Msg> {
         let part = self.assembly.gather.acked[member.index()];

@@ -21,6 +21,7 @@ mod horizon;
 mod lanes;
 mod ops;
 mod reads;
+mod resize;
 mod scrub;
 mod status;
 
@@ -28,6 +29,7 @@ pub use assembly::GivenUp;
 pub use command::{Command, CommandError};
 pub use ops::Request;
 pub use reads::ReadPolicy;
+pub use resize::ResizeError;
 pub use scrub::{Scrub, ScrubCommand, ScrubRange, ScrubState};
 pub use status::{Status, Why};
 
@@ -127,6 +129,11 @@ pub enum ClientEvent {
     Submit(Request),
     /// A message of a member.
     Msg(MemberId, Msg),
+    /// Make the device larger. Ends with [`ClientAction::Resized`].
+    Resize {
+        /// Blocks that it is to have.
+        blocks: u64,
+    },
     /// A session with a member's node is up.
     Up(MemberId),
     /// It is gone.
@@ -151,6 +158,8 @@ pub enum ClientAction {
         /// Reads: the bytes.
         buf: Option<BufId>,
     },
+    /// A [`ClientEvent::Resize`] ended: blocks of the device from now on, or why nothing was changed.
+    Resized(Result<u64, ResizeError>),
     /// A buffer that came with a message is not needed.
     Release(BufId),
     /// A command ended.
@@ -226,6 +235,8 @@ pub struct Client {
     legs: [Leg; MEMBERS_MAX],
     assembly: assembly::Assembly,
     change: Option<change::Change>,
+    /// Blocks that the device is to grow to.
+    resize: Option<u64>,
     join: Option<change::Join>,
     attempts: u64,
     requests: ops::Requests,
@@ -274,6 +285,7 @@ impl Client {
             legs: Default::default(),
             assembly: assembly::Assembly::default(),
             change: None,
+            resize: None,
             join: None,
             attempts: 0,
             requests: ops::Requests::new(config.requests_max),
@@ -300,6 +312,7 @@ impl Client {
             ClientEvent::Command { tag, command } => self.on_command(now, tag, command, out),
             ClientEvent::Submit(request) => self.on_submit(now, request, out),
             ClientEvent::Msg(from, msg) => self.on_msg(now, from, msg, out),
+            ClientEvent::Resize { blocks } => self.on_resize(now, blocks, out),
             ClientEvent::Up(member) => self.on_up(now, member, out),
             ClientEvent::Down(member) => {
                 self.legs[member.index()].up = false;

@@ -217,6 +217,7 @@ impl Client {
 
     /// Ends everything: the pool is somebody else's.
     pub(super) fn fail_all(&mut self, out: &mut Vec<ClientAction>) {
+        self.interrupt_resize(out);
         self.ready.clear();
         for slot in 0..self.requests.slots.len() as u32 {
             match self.requests.slots[slot as usize].as_ref().map(|op| op.stage) {

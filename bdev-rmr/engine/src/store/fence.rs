@@ -5,8 +5,8 @@ use super::{OutCause, Service, Store};
 use crate::mutant::Mutant;
 use crate::{DiskOp, Now, Party, StoreAction};
 use rmr_proto::{
-    ChunkBits, Continuity, Epoch, MemberSet, Msg, Origin, Promise, Proposal, RegionMisses, RegionNo, Report,
-    Seq, SuspectRegion,
+    ChunkBits, ChunkNo, Continuity, Epoch, MemberId, MemberSet, Msg, Origin, Promise, Proposal, RegionMisses,
+    RegionNo, Report, Seq, SuspectRegion,
 };
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -219,6 +219,8 @@ impl Store {
             promise: self.meta.ram.record.promise,
             record: self.meta.ram.record,
             zeroed: self.superblock.zeroed,
+            capacity: self.superblock.capacity,
+            dirty_chunks: self.dirty_chunks(),
             incarnation: self.superblock.incarnation,
             continuity: self.continuity,
             suspects,
@@ -327,7 +329,9 @@ impl Store {
         let me = self.member();
         let ours = record.promise == proposal.epoch.promise && self.promised_here;
         let ahead = if self.ahead.epoch == proposal.epoch { self.ahead.parts } else { 0 };
-        if !is_sound(proposal)
+        if proposal.blocks == 0
+            || proposal.blocks > self.superblock.capacity
+            || !is_sound(proposal)
             || !ours
             || ahead != proposal.parts
             || proposal.epoch <= record.adopted
@@ -365,6 +369,10 @@ impl Store {
             let leaving = only(inside || Mutant::JoinerSettlesEntries.on(), old.minus(proposal.set));
             self.settle_entries(outside, leaving);
         }
+        let old_blocks = self.geometry().blocks();
+        if let Ok(geometry) = self.geometry().with_blocks(proposal.blocks) {
+            self.superblock.geometry = geometry;
+        }
         match proposal.origin {
             Origin::Create { .. } if proposal.zeroed => {}
             Origin::Create { reference } => self.apply_create(proposal.members.without(reference)),
@@ -377,6 +385,9 @@ impl Store {
                 self.apply_verdicts(&ahead);
                 self.apply_verdicts(&proposal.verdicts);
                 self.drop_entries();
+                if let Some(reference) = proposal.reference {
+                    self.apply_growth(old_blocks, reference);
+                }
             }
             Origin::Shrink => {}
             Origin::Join { member } if member == self.member() => self.apply_own_join(),
@@ -386,6 +397,7 @@ impl Store {
         if !same_generation {
             (self.answered, self.flushed) = (Seq(0), Seq(0));
         }
+        self.forget_beyond();
         self.last_word = None;
         self.requests.new_epoch();
         self.copies.new_epoch();
@@ -396,6 +408,7 @@ impl Store {
         record.base = proposal.base;
         record.origin = proposal.origin;
         record.set = proposal.set;
+        record.blocks = proposal.blocks;
         record.members = proposal.members;
         record.resting = proposal.resting;
         record.last_in = proposal.last_in;
@@ -429,6 +442,50 @@ impl Store {
                     let missed = &mut self.meta.misses_mut(verdict.region).missed[member.index()];
                     *missed = missed.minus(stale);
                 }
+            }
+        }
+    }
+
+    /// The device is larger than it was: beyond its old end every disk holds something else. In new chunks, and in the
+    /// last one if it was cut, only the contents of `reference` count.
+    fn apply_growth(&mut self, old_blocks: u64, reference: MemberId) {
+        let geometry = *self.geometry();
+        if old_blocks >= geometry.blocks() || Mutant::GrowWithoutMarks.on() {
+            return;
+        }
+        let cut =
+            !old_blocks.is_multiple_of(1 << geometry.chunk_shift()) && !Mutant::GrowWithoutCutChunk.on();
+        let first = ChunkNo(old_blocks.div_ceil(1 << geometry.chunk_shift()) - u64::from(cut));
+        if first.0 >= geometry.chunks() {
+            return;
+        }
+        let start = geometry.region_of(first);
+        for region in (start.0..geometry.regions()).map(RegionNo) {
+            let mut new = geometry.all_of(region);
+            if region == start {
+                new = new.minus(ChunkBits(ChunkBits::bit(geometry.index_in_region(first)).0 - 1));
+            }
+            for member in self.meta.ram.record.members.without(reference).iter() {
+                self.meta.add_missed(region, member, new);
+            }
+            self.changed(region);
+        }
+    }
+
+    /// Marks beyond the end of the device, of a growth that did not come to be: forgotten.
+    fn forget_beyond(&mut self) {
+        let geometry = *self.geometry();
+        let last = RegionNo(geometry.regions() - 1);
+        let regions: Vec<RegionNo> = self.meta.ram.misses.range(last..).map(|(region, _)| *region).collect();
+        for region in regions {
+            let all = geometry.all_of(region);
+            let misses = self.meta.ram.misses.get(&region).copied().unwrap_or_default();
+            let beyond =
+                misses.missed.iter().chain([&misses.suspect]).any(|bits| !bits.minus(all).is_empty());
+            if beyond {
+                let misses = self.meta.misses_mut(region);
+                misses.missed.iter_mut().for_each(|bits| *bits = bits.and(all));
+                misses.suspect = misses.suspect.and(all);
             }
         }
     }

@@ -298,8 +298,9 @@ impl Store {
         }
         if everything {
             let me = self.member();
-            for region in (0..self.geometry().regions()).map(RegionNo) {
-                let all = self.geometry().all_of(region);
+            let room = self.superblock.room();
+            for region in (0..room.regions()).map(RegionNo) {
+                let all = room.all_of(region);
                 self.meta.add_missed(region, me, all);
             }
         }
@@ -309,10 +310,12 @@ impl Store {
     /// Own misses only grow; a member of the set speaks for itself; of outsiders, all that any donor says holds.
     fn learn(&mut self, donor: MemberId, set: MemberSet, told: &RegionMisses) {
         let me = self.member();
-        if told.region.0 >= self.geometry().regions() {
+        // The device may have grown while this member was away: it learns of all that it has room for.
+        let room = self.superblock.room();
+        if told.region.0 >= room.regions() {
             return;
         }
-        let all = self.geometry().all_of(told.region);
+        let all = room.all_of(told.region);
         for member in MemberSet(u8::MAX).iter() {
             let bits = told.missed[member.index()].and(all);
             if member == donor {

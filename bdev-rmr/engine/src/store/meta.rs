@@ -449,7 +449,7 @@ pub(super) struct Read {
     pub(super) replayed: Vec<Item>,
 }
 
-/// What a metadata area says.
+/// What a metadata area says; `geometry` is that of the store's [`disk::Superblock::room`].
 pub fn read_view(geometry: &Geometry, config: &StoreConfig, area: &[u8]) -> Result<View, crate::OpenError> {
     read(geometry, config, area).map(|read| read.view)
 }
@@ -502,13 +502,13 @@ pub(super) fn read(geometry: &Geometry, config: &StoreConfig, area: &[u8]) -> Re
 
 /// The metadata area of a new store: both copies of everything, commit 1.
 pub fn format(superblock: &disk::Superblock, config: &StoreConfig, members: rmr_proto::MemberSet) -> Vec<u8> {
-    let record = EpochRecord { members, ..EpochRecord::default() };
+    let record = EpochRecord { members, blocks: superblock.geometry.blocks(), ..EpochRecord::default() };
     image(superblock, config, &View { record, ..View::default() })
 }
 
 /// A metadata area that says what `view` says, as commit 1: for tests that keep views and no bytes.
 pub fn image(superblock: &disk::Superblock, config: &StoreConfig, view: &View) -> Vec<u8> {
-    let layout = Layout::new(&superblock.geometry, config.journal_bytes);
+    let layout = Layout::new(&superblock.room(), config.journal_bytes);
     let mut area = vec![0; layout.bytes() as usize];
     let mut put = |offset: u64, bytes: &[u8]| area[offset as usize..][..bytes.len()].copy_from_slice(bytes);
     let journal = disk::encode_journal(1, &[Item::Epoch(view.record)]);

@@ -92,9 +92,11 @@ impl Store {
         if (area.len() as u64) < need {
             return Err(OpenError::Area { got: area.len() as u64, need });
         }
-        let superblock = Superblock::decode_either(area, &area[rmr_proto::disk::PAGE..])?;
-        let read = meta::read(&superblock.geometry, &config, area)?;
+        let mut superblock = Superblock::decode_either(area, &area[rmr_proto::disk::PAGE..])?;
+        let read = meta::read(&superblock.room(), &config, area)?;
         let record = read.view.record;
+        // From here on the size is that of the epoch adopted; on disk the superblock stays as it was made.
+        superblock.geometry = superblock.geometry.with_blocks(record.blocks)?;
         let entries: BTreeMap<_, _> = read
             .view
             .intents
@@ -115,7 +117,7 @@ impl Store {
             promised_here: serve,
             client: None,
             lease_until: 0,
-            meta: Meta::new(superblock.geometry, superblock.member, &config, read),
+            meta: Meta::new(superblock.room(), superblock.member, &config, read),
             fence: None,
             ahead: fence::Ahead::default(),
             uses: intent::Uses::of(&entries),
@@ -177,7 +179,9 @@ impl Store {
                 self.on_verdicts(from, epoch, part, verdicts, out);
             }
             (Party::Client(_), Msg::Adopt(proposal)) => self.on_adopt(now, from, proposal, out),
-            (Party::Client(_), Msg::Join { epoch, set, attempt, last }) => {
+            (Party::Client(_), Msg::Join { epoch, set, attempt, last, blocks })
+                if blocks <= self.superblock.capacity =>
+            {
                 self.on_join(now, from, (epoch, set, attempt, last), out);
             }
             (Party::Member(_), Msg::MapPull { epoch, attempt, stamp, since, cursor }) => {
@@ -416,7 +420,8 @@ impl Store {
             );
         }
         for (region, misses) in &self.meta.ram.misses {
-            let all = self.superblock.geometry.all_of(*region);
+            // Marks may be durable before the epoch that makes the device so large.
+            let all = self.superblock.room().all_of(*region);
             let beyond = |bits: rmr_proto::ChunkBits| !bits.minus(all).is_empty();
             assert!(!misses.missed.iter().any(|m| beyond(*m)), "misses beyond the device in {region:?}");
         }

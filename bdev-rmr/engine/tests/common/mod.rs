@@ -32,8 +32,14 @@ impl Direct {
         let store = |member| {
             let pool = PoolId::default();
             let incarnation = Incarnation(member as u64 + 1);
-            let superblock =
-                Superblock { pool, member: MemberId::at(member), incarnation, geometry, zeroed: false };
+            let superblock = Superblock {
+                pool,
+                member: MemberId::at(member),
+                incarnation,
+                geometry,
+                zeroed: false,
+                capacity: geometry.blocks(),
+            };
             Store::open(&format(&superblock, &config, members), config, 1).expect("freshly formatted")
         };
         let mut direct = Self {
@@ -90,7 +96,7 @@ impl Direct {
                     result.expect("nothing fails here");
                     self.done += 1;
                 }
-                ClientAction::Release(_) | ClientAction::Commanded { .. } => {}
+                ClientAction::Release(_) | ClientAction::Commanded { .. } | ClientAction::Resized(_) => {}
             }
         }
     }
