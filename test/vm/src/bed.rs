@@ -18,7 +18,7 @@ use crate::Error;
 use crate::tools::on_path;
 
 /// Changed whenever [`crate::fetch()`] makes something else of the same packages: an older bed is then made anew.
-pub(crate) const RECIPE: &str = "rmr guest bed 1";
+pub(crate) const RECIPE: &str = "rmr guest bed 2";
 const QEMU: &str = "qemu-system-x86_64";
 /// Longest wait for other guests on the bed.
 const PATIENCE: Duration = Duration::from_secs(600);

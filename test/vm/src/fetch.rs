@@ -74,6 +74,7 @@ const MODULES: &[&str] = &[
     "net/unix",
     "net/vmw_vsock",
     "net/xfrm",
+    "virt",
 ];
 const MODULE_FILES_IN: &[&str] = &["drivers/net", "fs"];
 
