@@ -92,7 +92,7 @@ impl Machine {
 
     /// The block device `name` with its node, empty.
     pub fn add_disk(&self, name: &str, minor: u32) {
-        self.write(&format!("sys/block/{name}/dev"), &format!("259:{minor}"));
+        self.write(&format!("sys/block/{name}/dev"), format!("259:{minor}"));
         let node = fs::File::create(self.path(&format!("dev/{name}"))).expect("a node");
         node.set_len(DISK_BYTES).expect("its size");
     }
