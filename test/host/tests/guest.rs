@@ -97,3 +97,50 @@ fn the_target_runs_in_a_guest_and_answers() {
     assert!(outcome.stdout.contains("\"Malloc0\"") && outcome.stdout.contains("16384"), "{}", outcome.stdout);
     assert!(log.contains("SIGTERM: stopping"), "{log}");
 }
+
+/// The unit as it is, but for where its binary is: /home, where a checkout may be, is hidden from it.
+const UNIT: &str = r#"
+mkdir -p /run/t /run/systemd/system/rmr_tgt.service.d && cp $TARGET $CLIENT $CONFIG /run/t || exit 90
+sed "s|/usr/bin/rmr_tgt|/run/t/rmr_tgt|" $UNIT > /run/systemd/system/rmr_tgt.service
+printf '[Service]\nWatchdogSec=5\n' > /run/systemd/system/rmr_tgt.service.d/sooner.conf
+echo 'RMR_TGT_ARGS="-m 0x1 -c /run/t/malloc.json"' > /etc/default/rmr_tgt
+echo 128 > /proc/sys/vm/nr_hugepages
+systemctl daemon-reload
+start() { systemctl --job-mode=ignore-dependencies "$1" rmr_tgt; }
+start start || { systemctl status --no-pager -l rmr_tgt; exit 91; }
+systemctl show rmr_tgt -P StatusText
+/run/t/rmr-rpc --json bdev_get_bdevs
+/run/t/rmr-rpc --json rmr_get_memory
+kill -STOP $(systemctl show rmr_tgt -P MainPID)
+tries=0
+until [ "$(systemctl show rmr_tgt -P NRestarts)" = 1 ] || [ $tries = 100 ]; do sleep 0.2; tries=$((tries + 1)); done
+echo "restarts $(systemctl show rmr_tgt -P NRestarts)"
+start stop
+systemctl show rmr_tgt -p Result -p SubState
+"#;
+
+#[test]
+fn under_systemd_in_its_sandbox_the_target_has_hugepages_and_is_started_again_when_it_hangs() {
+    let Some(guest) = Guest::or_skip() else { return };
+    let (Some(target), Some(client)) = (places::target(), places::rmr_rpc()) else { return };
+    if !std::path::Path::new("/lib/systemd/systemd").exists() {
+        return test_host::skip("no systemd");
+    }
+    let set = |name: &str, path: &std::path::Path| format!("{name}={}\n", path.display());
+    let variables = [
+        set("TARGET", &target),
+        set("CLIENT", &client),
+        set("CONFIG", &root().join("config/malloc.json")),
+        set("UNIT", &root().join("scripts/rmr_tgt.service")),
+    ];
+    let command = format!("{}{UNIT}", variables.concat());
+    let outcome = guest.memory(900).systemd().run(&command).expect("an outcome").expect_success();
+    let out = &outcome.stdout;
+    assert!(out.starts_with("rmr_tgt "), "its own status text comes first: {outcome:?}");
+    assert!(out.contains("\"Malloc0\""), "{outcome:?}");
+    let hugepages =
+        out.split("\"hugepage_bytes\":").nth(1).and_then(|rest| rest.trim().split([',', '\n']).next());
+    assert!(hugepages.is_some_and(|bytes| bytes.parse::<u64>().is_ok_and(|bytes| bytes > 0)), "{outcome:?}");
+    assert!(out.contains("restarts 1\n"), "{outcome:?}");
+    assert!(out.contains("SubState=dead"), "{outcome:?}");
+}

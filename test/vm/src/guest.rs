@@ -30,6 +30,7 @@ pub struct Guest {
     network: bool,
     forwards: Vec<(u16, u16)>,
     iommu: bool,
+    systemd: bool,
     kernel: String,
     qemu: Vec<OsString>,
     limit: Duration,
@@ -65,6 +66,7 @@ impl Guest {
             network: false,
             forwards: Vec::new(),
             iommu: false,
+            systemd: false,
             kernel: KERNEL.to_owned(),
             qemu: Vec::new(),
             limit: LIMIT,
@@ -108,6 +110,12 @@ impl Guest {
     #[must_use]
     pub fn iommu(self) -> Guest {
         Guest { iommu: true, ..self }
+    }
+
+    /// The host's systemd as process 1, with the command as its only unit; the command may `systemctl start` others.
+    #[must_use]
+    pub fn systemd(self) -> Guest {
+        Guest { systemd: true, ..self }
     }
 
     /// More of the kernel's command line.
@@ -154,10 +162,12 @@ impl Guest {
         let card = if self.network { Some("virtio_net") } else { None };
         let load: Vec<&str> = card.into_iter().chain(self.modules.iter().map(String::as_str)).collect();
         let network = if self.network { "yes" } else { "" };
+        let systemd = if self.systemd { "yes" } else { "" };
         let lines = [
             ("MODULES", modules.to_string_lossy().into_owned()),
             ("LOAD", load.join(" ")),
             ("NETWORK", network.to_owned()),
+            ("SYSTEMD", systemd.to_owned()),
             ("GUEST_PATH", PATH.to_owned()),
         ];
         lines.iter().map(|(name, value)| format!("{name}={}\n", quoted(value))).collect()

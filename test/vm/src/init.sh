@@ -46,7 +46,24 @@ if [ -n "$NETWORK" ]; then
     $B ip route add default via 10.0.2.2
 fi
 
-run /bin/sh -c 'cd; exec /bin/sh /run/share/command' < /new/dev/null > /new/run/share/stdout 2> /new/run/share/stderr
-echo $? > /new/run/share/status.new
-$B mv /new/run/share/status.new /new/run/share/status
-$B poweroff -f
+cat_script() {
+    $B cat << 'TEXT'
+cd
+/bin/sh /run/share/command < /dev/null > /run/share/stdout 2> /run/share/stderr
+echo $? > /run/share/status.new
+/run/bed/busybox mv /run/share/status.new /run/share/status
+/run/bed/busybox poweroff -f
+TEXT
+}
+cat_script > /new/run/bed/command
+
+if [ -n "$SYSTEMD" ]; then
+    # The host's systemd becomes process 1, with one unit of ours: the command.
+    $B mount -t cgroup2 cgroup2 /new/sys/fs/cgroup
+    $B mkdir -p /new/run/systemd/system
+    printf '[Unit]\nDefaultDependencies=no\nRequires=rmr-guest.service\n' > /new/run/systemd/system/rmr-guest.target
+    printf '[Unit]\nDefaultDependencies=no\n[Service]\nEnvironment="PATH=%s" HOME=/root LC_ALL=C.UTF-8\nExecStart=/bin/sh /run/bed/command\n' \
+        "$GUEST_PATH" > /new/run/systemd/system/rmr-guest.service
+    exec $B chroot /new /lib/systemd/systemd --unit=rmr-guest.target
+fi
+run /bin/sh /run/bed/command

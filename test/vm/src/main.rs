@@ -46,6 +46,9 @@ struct Run {
     /// An IOMMU
     #[arg(long)]
     iommu: bool,
+    /// The host's systemd as process 1
+    #[arg(long)]
+    systemd: bool,
     /// Seconds after which the guest is ended
     #[arg(long, default_value_t = 120)]
     limit: u64,
@@ -61,6 +64,7 @@ fn run(run: &Run) -> Result<i32, Error> {
     guest = run.module.iter().fold(guest, |guest, name| guest.module(name));
     guest = if run.network { guest.network() } else { guest };
     guest = if run.iommu { guest.iommu() } else { guest };
+    guest = if run.systemd { guest.systemd() } else { guest };
     let outcome = guest.run(&run.command)?;
     print!("{}", outcome.stdout);
     eprint!("{}", outcome.stderr);
