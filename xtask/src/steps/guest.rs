@@ -9,7 +9,7 @@ use crate::error::Error;
 use crate::step::{Context, Outcome};
 use crate::tool::Tool;
 
-/// All of them together: under two minutes on an idle machine, more than three on one that is fought over.
+/// All of them together: three and a half minutes on two cores with a load of eight.
 const LIMIT: Duration = Duration::from_secs(360);
 
 /// Exit status of `rmr-guest` where the machine cannot have guests.
