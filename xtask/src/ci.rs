@@ -5,7 +5,7 @@ use clap::builder::PossibleValuesParser;
 use crate::error::Error;
 use crate::project::Project;
 use crate::step::{self, Context, Part, Step};
-use crate::steps::{build, cargo, deps, layers, loom, miri, mutants, prepare, sim, test, tree};
+use crate::steps::{build, cargo, deps, guest, layers, loom, miri, mutants, prepare, sim, test, tree};
 
 /// Run what CI runs: checks, builds, tests, documentation
 ///
@@ -51,6 +51,12 @@ const STEPS: &[Step] = &[
     Step { name: "clippy", about: "lints of every target, warnings refused", needs: &[], run: cargo::clippy },
     Step { name: "build", about: "release build of the binaries", needs: &[], run: build::run },
     Step { name: "test", about: "all tests of all crates", needs: &["prepare", "build"], run: test::run },
+    Step {
+        name: "guest",
+        about: "tests under a kernel of their own, in QEMU",
+        needs: &["prepare", "build"],
+        run: guest::run,
+    },
     Step { name: "doc", about: "documentation, warnings refused", needs: &[], run: cargo::doc },
     Step {
         name: "loom",

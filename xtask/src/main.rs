@@ -22,7 +22,7 @@
 //!
 //! ## Map of files
 //! `ci.rs` the steps in order · `step.rs` running them and the summary · `steps/` one file a step · `layers/` the
-//! layer table and its checks · `fuzz.rs`, `fuzz/` fuzzing · `soak.rs` the long jobs · `project.rs` root and cargo
+//! layer table and its checks · `fuzz.rs`, `fuzz/` fuzzing · `soak.rs` the long jobs · `deb.rs` the package · `project.rs` root and cargo
 //! metadata · `tool.rs` running other programs · `error.rs`.
 //!
 //! ## Where the tests are
@@ -34,6 +34,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 mod ci;
+mod deb;
 mod error;
 mod fuzz;
 mod layers;
@@ -59,6 +60,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Ci(ci::Args),
+    Deb(deb::Args),
     Fuzz(fuzz::Args),
     Soak(soak::Args),
 }
@@ -67,6 +69,7 @@ fn run(cli: &Cli) -> Result<(), Error> {
     let project = Project::find()?;
     match &cli.command {
         Command::Ci(args) => ci::run(&project, args),
+        Command::Deb(args) => deb::run(&project, args),
         Command::Fuzz(args) => fuzz::run(&project, args),
         Command::Soak(args) => soak::run(&project, args),
     }

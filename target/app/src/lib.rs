@@ -16,7 +16,7 @@
 //!
 //! **Map.** `main.rs` the process · `cli/` its arguments · `exit.rs` exit codes · `signals.rs` · `options.rs` what to
 //! start · `target.rs` start and stop · `init.rs` startup to run time · `claims.rs` core locks · `watch.rs` cores that
-//! become shared · `log.rs` · `error.rs` · `rpc/` the methods that belong to no other crate, one family a file.
+//! become shared · `supervisor.rs` what systemd is told · `log.rs` · `error.rs` · `rpc/` the methods that belong to no other crate, one family a file.
 //!
 //! **Tests.** `tests/`: the binary and the library as a whole; small ones beside the code.
 
@@ -29,6 +29,7 @@ pub mod log;
 mod options;
 mod rpc;
 pub mod signals;
+pub mod supervisor;
 mod target;
 mod watch;
 

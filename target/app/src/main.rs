@@ -3,6 +3,7 @@
 use clap::Parser;
 use rmr_tgt::cli::{Args, UsageError};
 use rmr_tgt::signals::StopSignal;
+use rmr_tgt::supervisor::{self, Watchdog};
 use rmr_tgt::{Options, StopReport, Target, exit, log};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::process::ExitCode;
@@ -58,8 +59,19 @@ fn run(options: Options, started: Instant) -> u8 {
     };
     let state = if waits { "waits for framework_start_init" } else { "ready" };
     tracing::info!("{state} after {} ms: {ready}, {}", started.elapsed().as_millis(), memory_use());
+    // With --wait-for-rpc it serves as well: whoever calls framework_start_init may wait for this.
+    supervisor::say_ready(&format!("{}{ready}", if waits { "started with --wait-for-rpc: " } else { "" }));
+    let watchdog = match Watchdog::start(target.reactors().clone()) {
+        Ok(watchdog) => watchdog,
+        Err(why) => {
+            tracing::error!("cannot start the thread that tells the supervisor that we are alive: {why}");
+            return exit::ERROR;
+        }
+    };
     let name = signal.wait();
     tracing::info!("{name}: stopping; a second signal ends the process at once");
+    supervisor::say_stopping();
+    drop(watchdog);
     let StopReport { calls_cut, stuck } = target.stop();
     if calls_cut > 0 {
         tracing::warn!("{calls_cut} RPC calls were under way and are cut off");

@@ -3,6 +3,7 @@
 pub(crate) mod build;
 pub(crate) mod cargo;
 pub(crate) mod deps;
+pub(crate) mod guest;
 mod hugepages;
 pub(crate) mod layers;
 pub(crate) mod loom;

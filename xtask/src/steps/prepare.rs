@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{cargo, hugepages, venv};
+use super::{cargo, guest, hugepages, venv};
 use crate::error::Error;
 use crate::step::{Context, Outcome};
 use crate::tool::{Tool, is_root, on_path};
@@ -41,6 +41,27 @@ const NEEDS: &[Need] = &[
         components: &[],
     },
     Need {
+        what: "nft",
+        why: "tests that cut a network",
+        present: || on_path("nft").is_some(),
+        packages: &["nftables"],
+        components: &[],
+    },
+    Need {
+        what: "dmsetup",
+        why: "tests of failing disks, in a guest",
+        present: || on_path("dmsetup").is_some(),
+        packages: &["dmsetup"],
+        components: &[],
+    },
+    Need {
+        what: "shellcheck",
+        why: "the check of scripts/",
+        present: || on_path("shellcheck").is_some(),
+        packages: &["shellcheck"],
+        components: &[],
+    },
+    Need {
         what: "python3 with venv",
         why: "tests with SPDK's client",
         present: venv::python_ready,
@@ -62,8 +83,27 @@ pub(crate) fn run(context: &Context<'_>) -> Result<Outcome, Error> {
             venv::make(context)?;
         }
     }
+    bed(context)?;
     hugepages::raise(context)?;
     Ok(Outcome::Passed)
+}
+
+/// What guests boot from: packages of Debian's, unpacked in the build folder and not installed.
+fn bed(context: &Context<'_>) -> Result<(), Error> {
+    if guest::missing()?.is_none() {
+        return Ok(());
+    }
+    if context.no_install {
+        context.leave_out("what guests boot from is not fetched (--no-install): tests in guests".to_owned());
+        return Ok(());
+    }
+    println!(
+        "fetching what guests boot from: kernel, busybox, QEMU where it is not installed (up to 125 MB)"
+    );
+    if let Some(why) = guest::fetch()? {
+        context.leave_out(format!("tests in guests: {why}"));
+    }
+    Ok(())
 }
 
 fn announce(missing: &[&Need], client: Option<&str>) {
@@ -114,10 +154,12 @@ fn system_packages(context: &Context<'_>, missing: &[&Need]) -> Result<(), Error
         context.leave_out(line);
         return Ok(());
     }
-    // A fresh image has no package lists; an old one may name files that are gone.
+    // A fresh image has no package lists; an old one may name files that are gone; a machine may have no network.
     if apt_install(&names).is_err() {
-        Tool::new("apt-get").arg("update").run()?;
-        apt_install(&names)?;
+        let again = Tool::new("apt-get").arg("update").run().and_then(|()| apt_install(&names));
+        if let Err(why) = again {
+            context.leave_out(format!("{}: {why}", names.join(", ")));
+        }
     }
     Ok(())
 }

@@ -128,8 +128,13 @@ impl Process {
     }
 
     /// Stops it in order.
-    pub fn stop(mut self) -> String {
+    pub fn stop(self) -> String {
         self.signal(Signal::TERM);
+        self.stop_after_signal()
+    }
+
+    /// Waits for the end that a signal has begun, which must be in order.
+    pub fn stop_after_signal(mut self) -> String {
         let status = self.wait();
         let log = self.rest_of_log();
         assert!(status.success(), "{status}: {log}");

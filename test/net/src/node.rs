@@ -1,0 +1,78 @@
+//! One node: running code and programs in its namespace.
+
+use std::fs::File;
+use std::net::Ipv4Addr;
+use std::os::fd::AsFd;
+use std::process::{Child, Command};
+
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
+use crate::Error;
+use crate::leftovers::FOLDER;
+use crate::tools::run;
+
+/// One namespace with one card.
+#[derive(Debug)]
+pub struct Node {
+    pub(crate) name: String,
+    pub(crate) namespace: String,
+    pub(crate) address: Ipv4Addr,
+}
+
+/// A process on a node, killed when this is dropped.
+#[derive(Debug)]
+pub struct Process(pub Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may have ended already; then there is nothing to kill, and the wait collects it.
+        let _ended = self.0.kill();
+        let _status = self.0.wait();
+    }
+}
+
+impl Node {
+    /// Its name in this net.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its address; other nodes of the net reach it there, and nobody else does.
+    #[must_use]
+    pub fn address(&self) -> Ipv4Addr {
+        self.address
+    }
+
+    /// Runs `body` on a thread in the node's namespace and waits for it; a panic goes on here. Sockets made there stay
+    /// the node's, wherever they are used later; threads and processes started there are on the node.
+    pub fn run<T: Send>(&self, body: impl FnOnce() -> T + Send) -> Result<T, Error> {
+        let path = format!("{FOLDER}/{}", self.namespace);
+        let file = File::open(&path).map_err(Error::system(&path))?;
+        let inside = move || {
+            move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))?;
+            Ok(body())
+        };
+        let done = std::thread::scope(|scope| scope.spawn(inside).join());
+        done.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            .map_err(Error::system::<rustix::io::Errno>(path))
+    }
+
+    /// Starts a process on the node.
+    pub fn spawn(&self, command: &mut Command) -> Result<Process, Error> {
+        let program = command.get_program().to_string_lossy().into_owned();
+        let child = self.run(|| command.spawn())?.map_err(|source| Error::Start { program, source })?;
+        Ok(Process(child))
+    }
+
+    /// `ip` in the node's namespace, one command a line.
+    pub(crate) fn ip(&self, lines: &str) -> Result<(), Error> {
+        run("ip", &["-n", &self.namespace, "-batch", "-"], lines).map(drop)
+    }
+
+    /// Another tool in the node's namespace.
+    pub(crate) fn tool(&self, tool: &str, args: &[&str], input: &str) -> Result<String, Error> {
+        let inside = ["netns", "exec", &self.namespace, tool];
+        run("ip", &[&inside, args].concat(), input)
+    }
+}
