@@ -43,7 +43,7 @@ pub use bdevs::{Bdevs, RegisterError, RemoveError, check_geometry};
 pub use channel::{Channel, DoneQueue};
 pub use desc::{Claim, ClaimError, Desc, DescInfo, Mode, OpenError};
 pub use device::{BdevSpec, Device, Limits, OpSet};
-pub use io::{Done, Finished, Io, Op, Tag};
+pub use io::{Done, Finished, Io, IoKey, Op, Tag};
 pub use io_channel::{Event, IoChannel};
 pub use notify::{Notification, NotificationKind, Notifications};
 pub use stats::{IoStats, OpStats, ResetMode};
