@@ -2,6 +2,7 @@
 
 use crate::desc::{Claim, DescInfo};
 use crate::device::{BdevSpec, Device, Limits, OpSet};
+use crate::modules::Modules;
 use crate::notify::{NotificationKind, Notifications};
 use crate::stats::{ChannelStats, Generation, IoStats, ResetMode};
 use std::sync::atomic::{
@@ -26,6 +27,7 @@ pub struct Bdev {
     pub(crate) control: Mutex<Control>,
     closed: Condvar,
     notifications: Arc<Notifications>,
+    modules: Arc<Modules>,
 }
 
 /// Who has the bdev open. Short critical sections, control threads and channel opening only.
@@ -60,7 +62,7 @@ pub struct ChannelInfo {
 }
 
 impl Bdev {
-    pub(crate) fn new(spec: BdevSpec, notifications: Arc<Notifications>) -> Bdev {
+    pub(crate) fn new(spec: BdevSpec, notifications: Arc<Notifications>, modules: Arc<Modules>) -> Bdev {
         Bdev {
             num_blocks: AtomicU64::new(spec.num_blocks),
             spec,
@@ -72,6 +74,7 @@ impl Bdev {
             control: Mutex::default(),
             closed: Condvar::new(),
             notifications,
+            modules,
         }
     }
 
@@ -85,6 +88,12 @@ impl Bdev {
     #[must_use]
     pub fn aliases(&self) -> Vec<String> {
         self.spec.aliases.iter().cloned().chain([self.spec.uuid.to_string()]).collect()
+    }
+
+    /// Whether this is its name, an alias or its UUID.
+    #[must_use]
+    pub fn is_named(&self, name: &str) -> bool {
+        self.name() == name || self.aliases().iter().any(|alias| alias == name)
     }
 
     /// What control planes switch on.
@@ -194,7 +203,9 @@ impl Bdev {
         let control = self.control();
         self.num_blocks.store(num_blocks, Release);
         self.announce(&control);
+        drop(control);
         self.notifications.push(NotificationKind::BdevResize, self.name());
+        self.modules.all().iter().for_each(|module| module.resized(self));
     }
 
     /// True once it was removed: every IO fails, no one can open it.

@@ -18,7 +18,8 @@
 //!
 //! **Map.** Per IO: `io.rs` Io and Done · `channel.rs` the trait · `io_channel.rs` checks, queueing, accounts ·
 //! `split.rs` · `timeouts.rs` · `stats.rs`. Control: `device.rs` what a module provides · `bdev.rs` the registered
-//! object · `bdevs.rs` the list of them · `desc.rs` handles and claims · `notify.rs` what happened · `rpc/` the methods.
+//! object · `bdevs.rs` the list of them · `modules.rs` who hears of them · `stack/` bdevs on a named base · `desc.rs`
+//! handles and claims · `notify.rs` what happened · `rpc/` the methods.
 //!
 //! **Tests.** `tests/` in this folder, with a scripted device; the shape is proved by the crate `test-bdevs`.
 
@@ -29,9 +30,11 @@ mod desc;
 mod device;
 mod io;
 mod io_channel;
+mod modules;
 mod notify;
 pub mod rpc;
 mod split;
+pub mod stack;
 mod stats;
 mod timeouts;
 
@@ -45,6 +48,7 @@ pub use desc::{Claim, ClaimError, Desc, DescInfo, Mode, OpenError};
 pub use device::{BdevSpec, Device, Limits, OpSet};
 pub use io::{Done, Finished, Io, IoKey, Op, Tag};
 pub use io_channel::{Event, IoChannel};
+pub use modules::Module;
 pub use notify::{Notification, NotificationKind, Notifications};
 pub use stats::{IoStats, OpStats, ResetMode};
 

@@ -12,7 +12,7 @@ mod refuse;
 mod tests;
 
 pub use options::BdevOptions;
-pub use refuse::{no_such_bdev, only_zero, owned_by, physical_block_size, removal_refused};
+pub use refuse::{no_such_bdev, only_zero, owned_by, physical_block_size, removal_refused, stacked};
 
 use crate::{Bdev, Bdevs};
 use options::SharedOptions;
@@ -46,6 +46,8 @@ pub fn find(bdevs: &Bdevs, name: &str) -> Result<Arc<Bdev>, RpcError> {
 /// The calls that make the block layer what it is now, in SPDK's order.
 fn saved(bdevs: &Bdevs, options: &SharedOptions) -> Vec<ConfigEntry> {
     let made = bdevs.all().into_iter().filter_map(|bdev| bdev.device().config(&bdev));
+    // Those that stand on others come after all that do not; each waits for its base if it is still missing.
+    let stacked = bdevs.modules().into_iter().flat_map(|module| module.config());
     let last = ConfigEntry::bare("bdev_wait_for_examine");
-    std::iter::once(options.saved()).chain(made).chain([last]).collect()
+    std::iter::once(options.saved()).chain(made).chain(stacked).chain([last]).collect()
 }
