@@ -83,7 +83,7 @@ pub fn register(registry: &mut Registry, bdevs: &Arc<Bdevs>) -> Arc<Delays> {
     let of = stack.clone();
     registry.add(
         method("bdev_delay_create", "Make a bdev that answers later than the one below it")
-            .example(json!({"name": "Delay0", "base_bdev_name": "Malloc3", "avg_read_latency": 10,
+            .example(json!({"name": "Delay0", "base_bdev_name": "Malloc0p1", "avg_read_latency": 10,
                 "p99_read_latency": 50, "avg_write_latency": 30, "p99_write_latency": 90}))
             .result_example(json!("Delay0")),
         move |params: Create| create(&of, params),

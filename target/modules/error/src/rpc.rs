@@ -87,7 +87,7 @@ pub fn register(registry: &mut Registry, bdevs: &Arc<Bdevs>) -> Arc<Errors> {
     registry.add(
         method("bdev_error_create", "Make a bdev that fails on request")
             .aliases(&["construct_error_bdev"])
-            .example(json!({"base_name": "Malloc4"}))
+            .example(json!({"base_name": "Null0"}))
             .result_example(json!(true)),
         move |Create { base_name: base, uuid }: Create| {
             let name = name_on(&base);
@@ -100,7 +100,7 @@ pub fn register(registry: &mut Registry, bdevs: &Arc<Bdevs>) -> Arc<Errors> {
     registry.add(
         method("bdev_error_delete", "Delete an error bdev; its base stays")
             .aliases(&["delete_error_bdev"])
-            .example(json!({"name": "EE_Malloc4"}))
+            .example(json!({"name": "EE_Null0"}))
             .result_example(json!(true)),
         move |OfError { name }: OfError| {
             of.delete(&rpc::stacked(PRODUCT_NAME, &all, &name)?)?;
@@ -110,14 +110,14 @@ pub fn register(registry: &mut Registry, bdevs: &Arc<Bdevs>) -> Arc<Errors> {
     let (of, all) = (stack.clone(), bdevs.clone());
     registry.add(
         method("bdev_error_inject_error", "Let an error bdev do wrong")
-            .example(json!({"name": "EE_Malloc4", "io_type": "read", "error_type": "failure", "num": 1}))
+            .example(json!({"name": "EE_Null0", "io_type": "read", "error_type": "failure", "num": 1}))
             .result_example(json!(true)),
         move |params: Inject| inject(&of, &all, &params),
     );
     let (of, all) = (stack.clone(), bdevs.clone());
     registry.add(
         method("bdev_error_resume_pending", "Let the IO go on that an error bdev holds back")
-            .example(json!({"name": "EE_Malloc4"}))
+            .example(json!({"name": "EE_Null0"}))
             .result_example(json!(true)),
         move |OfError { name }: OfError| {
             faults(&of, &all, &name)?.resume_pending();

@@ -41,7 +41,7 @@ pub fn register(registry: &mut Registry, bdevs: &Arc<Bdevs>) -> Arc<Passthrus> {
             .spdk(true)
             .decode_error(codes::INTERNAL)
             .aliases(&["construct_passthru_bdev"])
-            .example(json!({"name": "Passthru0", "base_bdev_name": "Malloc1"}))
+            .example(json!({"name": "Passthru0", "base_bdev_name": "Malloc0p0"}))
             .result_example(json!("Passthru0")),
         move |Create { name, base_bdev_name: base, uuid }: Create| {
             of.create(&name, &base.clone(), &[&name], Passthru { name: name.clone(), base, uuid })?;

@@ -44,8 +44,8 @@ pub fn register(registry: &mut Registry, bdevs: &Arc<Bdevs>) -> Arc<Splits> {
             .spdk(true)
             .decode_error(codes::INTERNAL)
             .aliases(&["construct_split_vbdev"])
-            .example(json!({"base_bdev": "Malloc2", "split_count": 2}))
-            .result_example(json!(["Malloc2p0", "Malloc2p1"])),
+            .example(json!({"base_bdev": "Malloc0", "split_count": 2}))
+            .result_example(json!(["Malloc0p0", "Malloc0p1"])),
         move |params: Create| create(&of, params),
     );
     let (of, all) = (stack.clone(), bdevs.clone());
@@ -54,7 +54,7 @@ pub fn register(registry: &mut Registry, bdevs: &Arc<Bdevs>) -> Arc<Splits> {
             .spdk(true)
             .decode_error(codes::INTERNAL)
             .aliases(&["destruct_split_vbdev"])
-            .example(json!({"base_bdev": "Malloc2"}))
+            .example(json!({"base_bdev": "Malloc0"}))
             .result_example(json!(true)),
         move |Delete { base_bdev }: Delete| delete(&of, &all, &base_bdev),
     );
