@@ -86,7 +86,7 @@ fn passthru(name: &str, base: &str) -> bdev_passthru::Passthru {
 fn no_io_allocates_in_layers_that_hand_it_through() {
     let world = world(1);
     let on = tgt_bdev::stack::Stack::new(&world.bdevs);
-    on.create("P", "N0", &["P"], passthru("P", "N0")).expect("made");
+    on.create("P", "Mirror", &["P"], passthru("P", "Mirror")).expect("made");
     let split = bdev_split::Split { base: "M0".to_owned(), count: 2, size_mib: 0 };
     tgt_bdev::stack::Stack::new(&world.bdevs).create("M0", "M0", &[], split).expect("made");
     for bdev in ["P", "M0p1"] {
