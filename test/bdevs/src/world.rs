@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tgt_bdev::{Bdevs, Bufs, Cx, DmaBuf, DoneQueue, Finished, Io, IoChannel, IoStatus, Mode};
+use tgt_bdev::{Bdev, Bdevs, Bufs, Cx, DmaBuf, DoneQueue, Finished, Io, IoChannel, IoStatus, Mode};
 use tgt_reactor::{Handle, Reactors, SleepPolicy, StartOptions};
+use uuid::Uuid;
 
 /// How long a test waits for anything.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -100,6 +101,14 @@ pub fn all_done(cx: &mut Cx, channel: &mut IoChannel, count: usize) -> Vec<(u64,
     }
     ended.sort_by_key(|(tag, _)| *tag);
     ended
+}
+
+/// A disk in memory for layers to stand on: blocks of 512 bytes, IO cut at every eighth, the same UUID for the same name.
+pub fn disk(bdevs: &Bdevs, name: &str, num_blocks: u64) -> Arc<Bdev> {
+    let uuid = Some(Uuid::new_v5(&Uuid::NAMESPACE_OID, name.as_bytes()));
+    let (name, block_size, optimal_io_boundary) = (name.to_owned(), 512, 8);
+    let spec = bdev_malloc::MallocSpec { name, uuid, block_size, num_blocks, optimal_io_boundary };
+    bdev_malloc::create(bdevs, spec).expect("a malloc bdev")
 }
 
 /// A buffer of `bytes` bytes of one value.

@@ -4,28 +4,16 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use test_bdevs::rig::Rig;
-use test_bdevs::world::{World, all_done, do_io, filled};
+use test_bdevs::world::{World, all_done, disk, do_io, filled};
 use tgt_bdev::{Bufs, Io, IoStatus, Op, Tag};
 
 const BLOCK: u32 = 512;
 const HOUR: u64 = 3_600_000_000;
 
-fn malloc(bdevs: &tgt_bdev::Bdevs) {
-    let name = "M".to_owned();
-    let spec = bdev_malloc::MallocSpec {
-        name,
-        uuid: None,
-        block_size: BLOCK,
-        num_blocks: 64,
-        optimal_io_boundary: 8,
-    };
-    bdev_malloc::create(bdevs, spec).expect("a malloc bdev");
-}
-
 /// A world with a delay bdev `D`.
 fn delayed(us: [u64; 4]) -> (World, Arc<Latencies>, Arc<Delays>) {
     let world = World::new(1);
-    malloc(&world.bdevs);
+    disk(&world.bdevs, "M", 64);
     let (stack, latencies): (Arc<Delays>, _) =
         (tgt_bdev::stack::Stack::new(&world.bdevs), Arc::new(Latencies::new(us)));
     let layer =
@@ -116,7 +104,7 @@ fn made_changed_told_saved_and_deleted() {
         register(registry, bdevs)
     });
     assert_eq!(rig.call("bdev_delay_create", params("D", [1, 2, 3, 4])), Ok(json!("D")));
-    malloc(&rig.bdevs);
+    disk(&rig.bdevs, "M", 64);
     let change = |name: &str, kind: &str, us: u64| json!({"delay_bdev_name": name, "latency_type": kind, "latency_us": us});
     assert_eq!(rig.call("bdev_delay_update_latency", change("D", "p99_write", 9)), Ok(json!("true")));
     let bdev = rig.bdevs.get("D").expect("it");

@@ -3,27 +3,15 @@ use crate::{ErrorLayer, Errors, Fault, Faults, Kind, Target, name_on};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use test_bdevs::rig::Rig;
-use test_bdevs::world::{World, all_done, bytes, do_io, filled};
+use test_bdevs::world::{World, all_done, bytes, disk, do_io, filled};
 use tgt_bdev::{Bufs, Cx, DoneQueue, Io, IoChannel, IoStatus, Op, Tag};
 
 const BLOCK: u32 = 512;
 
-fn malloc(bdevs: &tgt_bdev::Bdevs) {
-    let name = "M".to_owned();
-    let spec = bdev_malloc::MallocSpec {
-        name,
-        uuid: None,
-        block_size: BLOCK,
-        num_blocks: 64,
-        optimal_io_boundary: 8,
-    };
-    bdev_malloc::create(bdevs, spec).expect("a malloc bdev");
-}
-
 /// A world with an error bdev `EE_M`.
 fn world() -> (World, Arc<Faults>, Arc<Errors>) {
     let world = World::new(1);
-    malloc(&world.bdevs);
+    disk(&world.bdevs, "M", 64);
     let (stack, faults): (Arc<Errors>, Arc<Faults>) =
         (tgt_bdev::stack::Stack::new(&world.bdevs), Arc::default());
     let layer = ErrorLayer { base: "M".to_owned(), uuid: None, faults: faults.clone() };
@@ -178,7 +166,7 @@ fn methods_refuse_by_name_and_value() {
     let create = |base: &str| json!({"base_name": base});
     assert_eq!(rig.call("bdev_error_create", create("M")), Ok(json!(true)));
     rig.refused("bdev_error_create", create("M"), -17, "EE_M");
-    malloc(&rig.bdevs);
+    disk(&rig.bdevs, "M", 64);
     let bdev = rig.bdevs.get("EE_M").expect("it came with its base");
     assert_eq!(bdev.device().driver_specific(&bdev), json!({"error_disk": {"base_bdev": "M"}}));
     drop(bdev);

@@ -2,17 +2,10 @@ use crate::rpc::register;
 use serde_json::{Value, json};
 use std::sync::mpsc::sync_channel;
 use test_bdevs::rig::Rig;
-use test_bdevs::world::{World, bytes, do_io, filled, wait_until};
+use test_bdevs::world::{World, bytes, disk, do_io, filled, wait_until};
 use tgt_bdev::{Claim, Event, Io, IoStatus, Mode, Op, Tag};
 
 const BLOCK: u32 = 512;
-
-fn malloc(bdevs: &tgt_bdev::Bdevs, name: &str) {
-    let (name, uuid) = (name.to_owned(), Some(uuid::Uuid::from_u128(7)));
-    let spec =
-        bdev_malloc::MallocSpec { name, uuid, block_size: BLOCK, num_blocks: 64, optimal_io_boundary: 8 };
-    bdev_malloc::create(bdevs, spec).expect("a malloc bdev");
-}
 
 fn on(name: &str, base: &str) -> Value {
     json!({"name": name, "base_bdev_name": base})
@@ -25,7 +18,7 @@ fn names(rig: &Rig) -> Vec<String> {
 #[test]
 fn it_claims_its_base_and_gives_it_back() {
     let rig = Rig::new(register);
-    malloc(&rig.bdevs, "M");
+    disk(&rig.bdevs, "M", 64);
     assert_eq!(rig.call("bdev_passthru_create", on("P", "M")), Ok(json!("P")));
     let (base, bdev) = (rig.bdevs.get("M").expect("M"), rig.bdevs.get("P").expect("P"));
     assert_eq!((base.claim(), bdev.num_blocks(), bdev.claim()), (Claim::ExclusiveWrite, 64, Claim::None));
@@ -54,7 +47,7 @@ fn it_appears_with_its_base_goes_with_it_and_comes_back() {
     assert!(names(&rig).is_empty());
     let mut uuids = Vec::new();
     for _ in 0..3 {
-        malloc(&rig.bdevs, "M");
+        disk(&rig.bdevs, "M", 64);
         assert_eq!(names(&rig), ["M", "P", "Q"]);
         uuids.push(rig.bdevs.get("Q").expect("Q").uuid());
         rig.bdevs.remove("M").expect("nobody else holds it");
@@ -62,7 +55,7 @@ fn it_appears_with_its_base_goes_with_it_and_comes_back() {
     }
     assert!(uuids.iter().all(|uuid| *uuid == uuids[0]), "the same bdev each time: {uuids:?}");
     assert_eq!(rig.call("bdev_passthru_delete", json!({"name": "P"})), Ok(json!(true)));
-    malloc(&rig.bdevs, "M");
+    disk(&rig.bdevs, "M", 64);
     assert_eq!(names(&rig), ["M"]);
 }
 
@@ -70,14 +63,14 @@ fn it_appears_with_its_base_goes_with_it_and_comes_back() {
 fn one_that_cannot_be_made_when_its_base_comes_waits_on() {
     let rig = Rig::new(register);
     rig.call("bdev_passthru_create", on("P", "M")).expect("it waits");
-    malloc(&rig.bdevs, "P");
+    disk(&rig.bdevs, "P", 64);
     // The name is taken: nothing but a line in the log, and the base stays free.
     let spec = bdev_null_like("M");
     rig.bdevs.register(spec).expect("M");
     assert_eq!((names(&rig).len(), rig.bdevs.get("M").expect("M").openers().len()), (2, 0));
     rig.bdevs.remove("M").expect("removed");
     rig.bdevs.remove("P").expect("removed");
-    malloc(&rig.bdevs, "M");
+    disk(&rig.bdevs, "M", 64);
     assert_eq!(names(&rig), ["M", "P"]);
 }
 
@@ -111,7 +104,7 @@ fn a_resize_of_the_base_passes_through_to_openers_at_the_top() {
         let layer = crate::Passthru { name: name.to_owned(), base: base.to_owned(), uuid: None };
         stack.create(name, base, &[name], layer).expect("made");
     }
-    malloc(&world.bdevs, "M");
+    disk(&world.bdevs, "M", 64);
     let (base, bdevs) = (world.bdevs.get("M").expect("M"), world.bdevs.clone());
     world.with_channel("Q", move |cx, channel| {
         let write = do_io(cx, channel, Io::new(Op::Write, Tag(1), 5, 20, filled(20 * BLOCK, 3)));
@@ -140,7 +133,7 @@ fn the_base_is_removed_under_an_open_channel() {
     let stack: std::sync::Arc<crate::Passthrus> = tgt_bdev::stack::Stack::new(&world.bdevs);
     let layer = crate::Passthru { name: "P".to_owned(), base: "M".to_owned(), uuid: None };
     stack.create("P", "M", &["P"], layer).expect("it waits");
-    malloc(&world.bdevs, "M");
+    disk(&world.bdevs, "M", 64);
     let desc = world.bdevs.open("P", "test", Mode::Write).expect("opens");
     let (said, hears) = sync_channel(1);
     let watch = move |reactor: &mut tgt_reactor::Reactor| Watcher {
@@ -183,7 +176,6 @@ fn saved_as_it_was_made_there_or_not() {
     let rig = Rig::new(|registry, bdevs| {
         let bdev = tgt_bdev::rpc::register(registry, bdevs);
         registry.add_subsystem(bdev);
-        bdev_malloc::rpc::register(registry, bdevs);
         register(registry, bdevs);
     });
     let uuid = "11111111-2222-4333-8444-555555555555";
@@ -198,7 +190,7 @@ fn saved_as_it_was_made_there_or_not() {
         ours.map(|call| call["params"].clone()).collect::<Vec<_>>()
     };
     assert_eq!(saved(), calls);
-    malloc(&rig.bdevs, "M");
+    disk(&rig.bdevs, "M", 64);
     assert_eq!((saved(), names(&rig).len()), (calls.to_vec(), 3));
     assert_eq!(rig.bdevs.get("P").expect("P").uuid().to_string(), uuid);
 }

@@ -3,22 +3,11 @@ use crate::{Split, Splits};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use test_bdevs::rig::Rig;
-use test_bdevs::world::{World, bytes, do_io, filled};
-use tgt_bdev::{Bdevs, Bufs, Claim, Io, IoStatus, Op, Tag};
+use test_bdevs::world::{World, bytes, disk, do_io, filled};
+use tgt_bdev::{Bufs, Claim, Io, IoStatus, Op, Tag};
 
 const BLOCK: u32 = 512;
 const MIB_BLOCKS: u64 = 2048;
-
-fn malloc(bdevs: &Bdevs, name: &str, num_blocks: u64) {
-    let spec = bdev_malloc::MallocSpec {
-        name: name.to_owned(),
-        uuid: Some(uuid::Uuid::from_u128(7)),
-        block_size: BLOCK,
-        num_blocks,
-        optimal_io_boundary: 8,
-    };
-    bdev_malloc::create(bdevs, spec).expect("a malloc bdev");
-}
 
 fn of(base: &str, count: u32) -> Value {
     json!({"base_bdev": base, "split_count": count})
@@ -27,7 +16,7 @@ fn of(base: &str, count: u32) -> Value {
 #[test]
 fn parts_are_made_and_deleted_together() {
     let rig = Rig::new(register);
-    malloc(&rig.bdevs, "M", 4 * MIB_BLOCKS + 1);
+    disk(&rig.bdevs, "M", 4 * MIB_BLOCKS + 1);
     assert_eq!(rig.call("bdev_split_create", of("M", 3)), Ok(json!(["Mp0", "Mp1", "Mp2"])));
     let part = rig.bdevs.get("Mp2").expect("the third");
     let third = (4 * MIB_BLOCKS + 1) / 3;
@@ -46,7 +35,7 @@ fn parts_are_made_and_deleted_together() {
 #[test]
 fn sizes_that_do_not_fit_are_refused_and_too_many_parts_are_fewer_as_in_spdk() {
     let rig = Rig::new(register);
-    malloc(&rig.bdevs, "M", 4 * MIB_BLOCKS + 1);
+    disk(&rig.bdevs, "M", 4 * MIB_BLOCKS + 1);
     let sized =
         |count: u32, size: u64| json!({"base_bdev": "M", "split_count": count, "split_size_mb": size});
     rig.refused("bdev_split_create", of("M", 0), -22, "split_count 0");
@@ -54,33 +43,15 @@ fn sizes_that_do_not_fit_are_refused_and_too_many_parts_are_fewer_as_in_spdk() {
     rig.refused("bdev_split_create", sized(2, 5), -22, "do not hold one part of 5 MiB");
     rig.refused("bdev_split_create", sized(2, u64::MAX), -22, "MiB");
     assert_eq!(rig.call("bdev_split_create", sized(9, 2)), Ok(json!(["Mp0", "Mp1"])));
-    malloc_at_once(&rig.bdevs);
+    disk(&rig.bdevs, "Small", 3);
     rig.refused("bdev_split_create", of("Small", 4), -22, "3 blocks do not make 4 parts");
-}
-
-fn malloc_at_once(bdevs: &Bdevs) {
-    let spec = bdev_malloc::MallocSpec {
-        name: "Small".to_owned(),
-        uuid: None,
-        block_size: BLOCK,
-        num_blocks: 3,
-        optimal_io_boundary: 0,
-    };
-    bdev_malloc::create(bdevs, spec).expect("a malloc bdev");
 }
 
 #[test]
 fn a_part_whose_name_is_taken_leaves_none_of_them() {
     let rig = Rig::new(register);
-    malloc(&rig.bdevs, "M", MIB_BLOCKS);
-    let spec = bdev_malloc::MallocSpec {
-        name: "Mp1".to_owned(),
-        uuid: None,
-        block_size: BLOCK,
-        num_blocks: 3,
-        optimal_io_boundary: 0,
-    };
-    bdev_malloc::create(&rig.bdevs, spec).expect("a malloc bdev");
+    disk(&rig.bdevs, "M", MIB_BLOCKS);
+    disk(&rig.bdevs, "Mp1", 3);
     rig.refused("bdev_split_create", of("M", 3), -17, "\"Mp1\"");
     assert_eq!(rig.bdevs.get("M").expect("M").claim(), Claim::None);
 }
@@ -94,7 +65,7 @@ fn parts_come_and_go_with_their_base_and_are_saved_as_one_call() {
     });
     assert_eq!(rig.call("bdev_split_create", of("M", 2)), Ok(json!([])));
     for _ in 0..2 {
-        malloc(&rig.bdevs, "M", MIB_BLOCKS);
+        disk(&rig.bdevs, "M", MIB_BLOCKS);
         let names: Vec<_> = rig.bdevs.all().iter().map(|bdev| bdev.name().to_owned()).collect();
         assert_eq!(names, ["M", "Mp0", "Mp1"]);
         rig.bdevs.get("M").expect("M").resize(2 * MIB_BLOCKS);
@@ -112,7 +83,7 @@ fn parts_come_and_go_with_their_base_and_are_saved_as_one_call() {
 fn a_part_is_its_place_on_the_base_and_nothing_else() {
     let world = World::new(1);
     let stack: Arc<Splits> = tgt_bdev::stack::Stack::new(&world.bdevs);
-    malloc(&world.bdevs, "M", 64);
+    disk(&world.bdevs, "M", 64);
     let split = Split { base: "M".to_owned(), count: 4, size_mib: 0 };
     assert_eq!(stack.create("M", "M", &[], split).expect("made").len(), 4);
     for (part, byte) in [("Mp0", 1), ("Mp1", 2), ("Mp2", 3), ("Mp3", 4)] {
