@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Instructions per IO of the null bdev, load generator and block layer included, by callgrind: (Ir(2N) - Ir(N)) / N.
+# Instructions per IO of the null bdev, and of a passthru and a split part on one, load generator and block layer included, by callgrind: (Ir(2N) - Ir(N)) / N.
 # Counts, not seconds: the same on a busy machine. Only what the job's poll calls is counted, so the reactor's own
 # turn is not in it. Needs valgrind. The target polls, because valgrind lets no other thread run while one sleeps
 # in an io_uring.
@@ -9,16 +9,26 @@ command -v valgrind >/dev/null || { echo "skipped: valgrind is not installed (ap
 cargo build --quiet --release --package rmr-perf
 out=$(mktemp -d)
 trap 'rm -rf "$out"' EXIT
-instructions() { # queue depth, number of IOs, further options
+cat >"$out/config.json" <<JSON
+{"subsystems":[{"subsystem":"bdev","config":[
+ {"method":"bdev_null_create","params":{"name":"Null0","num_blocks":2097152,"block_size":512}},
+ {"method":"bdev_null_create","params":{"name":"Null1","num_blocks":2097152,"block_size":512}},
+ {"method":"bdev_null_create","params":{"name":"Null2","num_blocks":2097152,"block_size":512}},
+ {"method":"bdev_passthru_create","params":{"name":"Pass","base_bdev_name":"Null1"}},
+ {"method":"bdev_split_create","params":{"base_bdev":"Null2","split_count":2}}]}]}
+JSON
+instructions() { # bdev, queue depth, number of IOs, further options
     timeout 300 valgrind --tool=callgrind --fair-sched=yes --callgrind-out-file="$out/callgrind" \
         --toggle-collect='*perf_load::job::Job as *Poller*::poll' \
-        .build/release/rmr-perf bdev -c config/null.json -w randread -q "$1" --ios "$2" "${@:3}" --json --no-huge --poll \
+        .build/release/rmr-perf bdev -c "$out/config.json" -b "$1" -w randread -q "$2" --ios "$3" "${@:4}" --json --no-huge --poll \
         2>&1 >/dev/null | awk '/Collected/ { gsub(",", "", $NF); print $NF }'
 }
 for depth in 1 128; do
     for option in "" --no-latency; do
-        few=$(instructions "$depth" 20000 $option)
-        many=$(instructions "$depth" 40000 $option)
-        echo "null, randread 4096, qd $depth ${option:-with latencies}: $(( (many - few) / 20000 )) instructions per IO"
+        for bdev in Null0 Pass Null2p1; do
+            few=$(instructions "$bdev" "$depth" 20000 $option)
+            many=$(instructions "$bdev" "$depth" 40000 $option)
+            echo "$bdev, randread 4096, qd $depth ${option:-with latencies}: $(( (many - few) / 20000 )) instructions per IO"
+        done
     done
 done

@@ -1,16 +1,18 @@
 //! What an IO costs: cycles per IO through the block layer, load generator included, beside a bare copy.
 //!
-//! `cargo bench -p rmr-perf --bench io_path [-- --quick]`. Each row: rounds with the pace of the core measured before
+//! `cargo bench -p rmr-perf --bench io_path [-- --quick] [PART OF A NAME]`. Each row: rounds with the pace of the core measured before
 //! and after; rounds in which the sibling core was busy or the clock dropped are left out. Run it on a quiet machine
 //! with `echo 300 > /proc/sys/vm/nr_hugepages`.
 
 mod common;
 
+use bdev_passthru::Passthru;
 use comfy_table::{Cell, Table};
 use common::{Sample, effort, sample, show, undisturbed};
 use perf_load::{JobSpec, Limit, Report, Workload};
 use std::sync::Arc;
 use test_bdevs::{hop, mirror2};
+use tgt_bdev::stack::Stack;
 use tgt_bdev::{Bdevs, DmaBuf};
 use tgt_env::memory::{Memory, MemoryConfig};
 use tgt_reactor::{Handle, Reactors, SleepPolicy, StartOptions};
@@ -44,6 +46,12 @@ fn cases() -> Vec<Case> {
         }
     }
     for queue_depth in [1, 128] {
+        for workload in [Workload::RandRead, Workload::RandWrite] {
+            cases.push(case("null, the same bytes", "NullBase", 4096, workload, queue_depth, true));
+            cases.push(case("passthru on null", "Pass", 4096, workload, queue_depth, true));
+            cases.push(case("passthru on passthru", "PassPass", 4096, workload, queue_depth, true));
+            cases.push(case("split part of null", "NullSplitp1", 4096, workload, queue_depth, true));
+        }
         cases.push(case("mirror2 of two null", "Mirror", 4096, Workload::RandWrite, queue_depth, true));
         cases.push(case("mirror2 of two null", "Mirror", 4096, Workload::RandRead, queue_depth, true));
         cases.push(case("null on another reactor", "Hop", 4096, Workload::RandRead, queue_depth, true));
@@ -60,7 +68,7 @@ fn cases() -> Vec<Case> {
 
 fn make_bdevs(reactors: &[Handle]) -> Arc<Bdevs> {
     let bdevs = Bdevs::new();
-    for name in ["Null0", "Null1", "Null2"] {
+    for name in ["Null0", "Null1", "Null2", "NullBase", "NullUnder", "NullDeep", "NullSplit"] {
         let name = name.to_owned();
         let spec = bdev_null::NullSpec { name, uuid: None, block_size: 512, num_blocks: 1 << 21 };
         bdev_null::create(&bdevs, spec).expect("a null bdev");
@@ -74,6 +82,13 @@ fn make_bdevs(reactors: &[Handle]) -> Arc<Bdevs> {
     };
     bdev_malloc::create(&bdevs, spec).expect("a malloc bdev");
     mirror2::create(&bdevs, "Mirror", ["Null1", "Null2"]);
+    let passthrus = Stack::new(&bdevs);
+    for (name, base) in [("Pass", "NullUnder"), ("PassUnder", "NullDeep"), ("PassPass", "PassUnder")] {
+        let layer = Passthru { name: name.to_owned(), base: base.to_owned(), uuid: None };
+        passthrus.create(name, base, &[name], layer).expect("a passthru bdev");
+    }
+    let split = bdev_split::Split { base: "NullSplit".to_owned(), count: 2, size_mib: 0 };
+    Stack::new(&bdevs).create("NullSplit", "NullSplit", &[], split).expect("split bdevs");
     let other = reactors.last().expect("there is one");
     hop::create(&bdevs, "Hop", "Null0", other);
     bdevs
@@ -159,7 +174,9 @@ fn main() {
     let (first, rounds) = (&reactors.handles()[0], effort().1);
     let mut table = Table::new();
     table.set_header(["what", "workload", "cycles per IO", "M IO/s", "GiB/s", "GHz", "rounds kept"]);
-    for case in cases() {
+    let wanted = std::env::args().skip(1).find(|arg| !arg.starts_with('-'));
+    for case in cases().into_iter().filter(|case| wanted.as_ref().is_none_or(|part| case.name.contains(part)))
+    {
         let samples = sample(first, rounds, || round(&bdevs, reactors.handles(), &case));
         let what = format!("{} {} qd {}", case.workload.name(), case.io_bytes, case.queue_depth);
         table.add_row(row(case.name, &what, case.io_bytes, &samples));

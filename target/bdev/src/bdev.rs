@@ -3,6 +3,7 @@
 use crate::desc::{Claim, DescInfo};
 use crate::device::{BdevSpec, Device, Limits, OpSet};
 use crate::histogram::{Counts, Histogram, HistogramSpec};
+use crate::modules::Modules;
 use crate::notify::{NotificationKind, Notifications};
 use crate::qos::{Qos, RateLimits};
 use crate::sampling::{QueueDepth, Samples};
@@ -31,6 +32,7 @@ pub struct Bdev {
     pub(crate) control: Mutex<Control>,
     closed: Condvar,
     notifications: Arc<Notifications>,
+    modules: Arc<Modules>,
 }
 
 /// Who has the bdev open. Short critical sections, control threads and channel opening only.
@@ -68,7 +70,7 @@ pub struct ChannelInfo {
 }
 
 impl Bdev {
-    pub(crate) fn new(spec: BdevSpec, notifications: Arc<Notifications>) -> Bdev {
+    pub(crate) fn new(spec: BdevSpec, notifications: Arc<Notifications>, modules: Arc<Modules>) -> Bdev {
         Bdev {
             num_blocks: AtomicU64::new(spec.num_blocks),
             spec,
@@ -82,6 +84,7 @@ impl Bdev {
             control: Mutex::default(),
             closed: Condvar::new(),
             notifications,
+            modules,
         }
     }
 
@@ -95,6 +98,12 @@ impl Bdev {
     #[must_use]
     pub fn aliases(&self) -> Vec<String> {
         self.spec.aliases.iter().cloned().chain([self.spec.uuid.to_string()]).collect()
+    }
+
+    /// Whether this is its name, an alias or its UUID.
+    #[must_use]
+    pub fn is_named(&self, name: &str) -> bool {
+        self.name() == name || self.aliases().iter().any(|alias| alias == name)
     }
 
     /// What control planes switch on.
@@ -271,7 +280,9 @@ impl Bdev {
         let control = self.control();
         self.num_blocks.store(num_blocks, Release);
         self.announce(&control);
+        drop(control);
         self.notifications.push(NotificationKind::BdevResize, self.name());
+        self.modules.all().iter().for_each(|module| module.resized(self));
     }
 
     /// True once it was removed: every IO fails, no one can open it.

@@ -3,6 +3,7 @@
 use crate::bdev::Bdev;
 use crate::desc::{Desc, DescInfo, Mode, OpenError};
 use crate::device::BdevSpec;
+use crate::modules::{Module, Modules};
 use crate::notify::{NotificationKind, Notifications};
 use std::sync::{Arc, RwLock};
 use std::time::{Duration, Instant};
@@ -21,6 +22,7 @@ const APPEAR_INTERVAL: Duration = Duration::from_millis(2);
 pub struct Bdevs {
     list: RwLock<Vec<Arc<Bdev>>>,
     notifications: Arc<Notifications>,
+    modules: Arc<Modules>,
 }
 
 /// Why a bdev could not be registered. Nothing has changed.
@@ -67,7 +69,7 @@ impl Bdevs {
         Arc::default()
     }
 
-    /// Adds a bdev.
+    /// Adds a bdev. Those that wait for it as their base are there when this returns.
     pub fn register(&self, spec: BdevSpec) -> Result<Arc<Bdev>, RegisterError> {
         validate(&spec)?;
         let mut list = self.list.write().expect("no thread panics while it holds this lock");
@@ -77,9 +79,11 @@ impl Bdevs {
                 return Err(RegisterError::Exists(name.clone(), other.name().to_owned()));
             }
         }
-        let bdev = Arc::new(Bdev::new(spec, self.notifications.clone()));
+        let bdev = Arc::new(Bdev::new(spec, self.notifications.clone(), self.modules.clone()));
         list.push(bdev.clone());
         self.notifications.push(NotificationKind::BdevRegister, bdev.name());
+        drop(list);
+        self.modules.all().iter().for_each(|module| module.appeared(self, &bdev));
         Ok(bdev)
     }
 
@@ -95,6 +99,7 @@ impl Bdevs {
             return Err(RemoveError::NotFound(bdev.name().to_owned()));
         }
         bdev.mark_removed();
+        self.modules.all().iter().for_each(|module| module.removing(self, bdev));
         let holders = bdev.wait_closed(CLOSE_TIMEOUT);
         if holders.is_empty() {
             return Ok(());
@@ -133,6 +138,16 @@ impl Bdevs {
         Desc::open(&bdev, opener, mode)
     }
 
+    /// Adds a module that hears of every bdev from now on.
+    pub fn add_module(&self, module: Arc<dyn Module>) {
+        self.modules.add(module);
+    }
+
+    /// The modules that hear of every bdev.
+    pub(crate) fn modules(&self) -> Vec<Arc<dyn Module>> {
+        self.modules.all()
+    }
+
     /// What happened to them.
     #[must_use]
     pub fn notifications(&self) -> &Notifications {
@@ -150,11 +165,7 @@ impl Bdevs {
 }
 
 fn find<'l>(list: &'l [Arc<Bdev>], name: &str) -> Option<&'l Arc<Bdev>> {
-    list.iter().find(|bdev| has_name(bdev, name))
-}
-
-fn has_name(bdev: &Bdev, name: &str) -> bool {
-    bdev.name() == name || bdev.aliases().iter().any(|alias| alias == name)
+    list.iter().find(|bdev| bdev.is_named(name))
 }
 
 fn validate(spec: &BdevSpec) -> Result<(), RegisterError> {

@@ -4,13 +4,14 @@ use crate::bdev::Bdev;
 use crate::channel::Channel;
 use crate::io::Op;
 use rpc_registry::ConfigEntry;
+use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 use tgt_reactor::Cx;
 use uuid::Uuid;
 
-/// A device as its module implements it. Shared by all reactors.
-pub trait Device: Send + Sync {
+/// A device as its module implements it. Shared by all reactors. Modules know their own again by downcasting.
+pub trait Device: Any + Send + Sync {
     /// Opens this device on the reactor of `cx`. On an error nothing is left behind; the text says what and why.
     fn open_channel(&self, cx: &mut Cx) -> Result<Box<dyn Channel>, String>;
 

@@ -66,6 +66,18 @@ impl Op {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Tag(pub u64);
 
+/// Which IO of a channel one is, while it is in flight: two may bear one tag, a piece and an IO of the opener's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct IoKey(Tag, bool);
+
+impl IoKey {
+    /// That of the IO to which the opener gave this tag: for modules that look for what an abort names.
+    #[must_use]
+    pub const fn of_opener(tag: Tag) -> IoKey {
+        IoKey(tag, false)
+    }
+}
+
 /// An IO on its way down. Moved into `submit`; its buffers come back in the [`Done`].
 #[derive(Debug)]
 pub struct Io {
@@ -145,6 +157,12 @@ impl Io {
         Tag(self.lba)
     }
 
+    /// Tells it from every other IO in flight on the same channel.
+    #[must_use]
+    pub const fn key(&self) -> IoKey {
+        IoKey(self.tag, self.child)
+    }
+
     /// Ends the IO.
     #[inline]
     pub fn complete(self, status: IoStatus) -> Done {
@@ -154,6 +172,19 @@ impl Io {
 }
 
 impl Done {
+    /// That of its IO.
+    #[must_use]
+    pub const fn key(&self) -> IoKey {
+        IoKey(self.tag, self.child)
+    }
+
+    /// When the outermost io channel took the IO.
+    #[inline]
+    #[must_use]
+    pub const fn submitted(&self) -> Ticks {
+        self.submitted
+    }
+
     /// Takes the completion out of circulation. Only the IO's submitter does this.
     #[inline]
     #[must_use]

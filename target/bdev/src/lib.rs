@@ -17,9 +17,10 @@
 //! succeeds on a removed bdev.
 //!
 //! **Map.** Per IO: `io.rs` Io and Done · `channel.rs` the trait · `io_channel.rs` checks, queueing, accounts ·
-//! `split.rs` · `qos.rs` rate limits · `timeouts.rs` · `stats.rs` · `histogram.rs`. Control: `device.rs` what a module provides · `bdev.rs` the registered
-//! object · `bdevs.rs` the list of them · `desc.rs` handles and claims · `notify.rs` what happened · `sampling.rs`
-//! queue depth over time · `rpc/` the methods.
+//! `split.rs` · `qos.rs` rate limits · `timeouts.rs` · `stats.rs` · `histogram.rs`. Control: `device.rs` what a module
+//! provides · `bdev.rs` the registered object · `bdevs.rs` the list of them · `modules.rs` who hears of them · `stack/`
+//! bdevs on a named base · `desc.rs` handles and claims · `notify.rs` what happened · `sampling.rs` queue depth over
+//! time · `rpc/` the methods.
 //!
 //! **Tests.** `tests/` in this folder, with a scripted device; the shape is proved by the crate `test-bdevs`.
 
@@ -31,11 +32,13 @@ mod device;
 mod histogram;
 mod io;
 mod io_channel;
+mod modules;
 mod notify;
 mod qos;
 pub mod rpc;
 mod sampling;
 mod split;
+pub mod stack;
 mod stats;
 mod timeouts;
 
@@ -48,8 +51,9 @@ pub use channel::{Channel, DoneQueue};
 pub use desc::{Claim, ClaimError, Desc, DescInfo, Mode, OpenError};
 pub use device::{BdevSpec, Device, Limits, OpSet};
 pub use histogram::{Counts, GRANULARITY_MAX, HistogramSpec};
-pub use io::{Done, Finished, Io, Op, Tag};
+pub use io::{Done, Finished, Io, IoKey, Op, Tag};
 pub use io_channel::{Event, IoChannel};
+pub use modules::Module;
 pub use notify::{Notification, NotificationKind, Notifications};
 pub use qos::RateLimits;
 pub use sampling::QueueDepth;

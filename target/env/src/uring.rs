@@ -9,6 +9,9 @@
 //! [`Uring::next_completion`]. To sleep: [`Uring::wait`].
 
 mod error;
+#[cfg(test)]
+mod file_tests;
+mod files;
 mod slots;
 #[cfg(test)]
 mod tests;
@@ -17,24 +20,30 @@ use std::fmt;
 use std::io;
 use std::marker::PhantomData;
 use std::os::fd::AsRawFd;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use io_uring::types::{Fd, SubmitArgs, Timespec};
 use io_uring::{EnterFlags, IoUring, cqueue, opcode, squeue};
 
 pub use error::UringError;
+pub use files::{Allocation, FileId, FileOp, IoDone, SEGMENTS_MAX};
 pub use slots::{Completion, OpId, SharedFd, SourceId};
 
+use files::Files;
 use slots::{SLOTS_MAX, Slots, UNHEARD};
 
 /// Operations a ring holds for each entry of its submission queue.
 const SLOTS_PER_ENTRY: u32 = 4;
+
+/// How long a ring that ends waits for reads and writes under way.
+const DROP_PATIENCE: Duration = Duration::from_secs(10);
 
 /// A reactor's io_uring.
 pub struct Uring {
     ring: IoUring,
     features: UringFeatures,
     slots: Slots,
+    files: Files,
     /// Only the thread that made the ring may use it (`IORING_SETUP_SINGLE_ISSUER`).
     thread_bound: PhantomData<*const ()>,
 }
@@ -98,12 +107,16 @@ impl Uring {
         if !params.is_feature_nodrop() {
             return Err(UringError::TooOld { feature: "IORING_FEAT_NODROP", since: "5.5" });
         }
+        if !params.is_feature_submit_stable() {
+            return Err(UringError::TooOld { feature: "IORING_FEAT_SUBMIT_STABLE", since: "5.5" });
+        }
         if !params.is_feature_ext_arg() {
             return Err(UringError::TooOld { feature: "IORING_FEAT_EXT_ARG", since: "5.11" });
         }
         let features = UringFeatures { task_run, no_iowait: params.is_feature_no_iowait() };
         let slots = params.sq_entries().saturating_mul(SLOTS_PER_ENTRY).min(SLOTS_MAX);
-        Ok(Self { features, slots: Slots::new(slots), ring, thread_bound: PhantomData })
+        let (slots, files) = (Slots::new(slots), Files::new());
+        Ok(Self { features, slots, files, ring, thread_bound: PhantomData })
     }
 
     /// What the kernel gave.
@@ -173,10 +186,10 @@ impl Uring {
     }
 
     /// The next completion of a source, in order of arrival, among those taken in by [`Self::pump`] and
-    /// [`Self::wait`].
+    /// [`Self::wait`]. For sources that watch descriptors; what file operations bring is taken by [`Self::next_io`].
     #[inline]
     pub fn next_completion(&mut self, source: SourceId) -> Option<Completion> {
-        self.slots.next_ready(source)
+        self.slots.next_ready(source).map(|(completion, _no_bufs)| completion)
     }
 
     /// Operations that the kernel will still report on. While there are only those that a caller knows of and can
@@ -234,13 +247,19 @@ impl Uring {
 
     /// A place in the submission queue, so that what follows cannot fail half-way.
     fn make_room(&mut self) -> Result<(), UringError> {
+        if self.ring.submission().is_full() { self.hand_over() } else { Ok(()) }
+    }
+
+    /// Hands over all that is queued.
+    #[cold]
+    fn hand_over(&mut self) -> Result<(), UringError> {
         const TRIES: u32 = 8;
         for _ in 0..TRIES {
-            if !self.ring.submission().is_full() {
-                return Ok(());
-            }
             self.enter(0, None)?;
             self.take_in();
+            if self.ring.submission().is_empty() {
+                return Ok(());
+            }
         }
         let source = io::Error::from_raw_os_error(libc::EBUSY);
         Err(UringError::Enter { source })
@@ -257,8 +276,12 @@ impl Uring {
     }
 
     fn take_in(&mut self) {
-        for entry in self.ring.completion() {
-            self.slots.complete(entry.user_data(), entry.result(), cqueue::more(entry.flags()));
+        loop {
+            let Some(entry) = self.ring.completion().next() else { return };
+            let more = cqueue::more(entry.flags());
+            if let Some(file) = self.slots.complete(entry.user_data(), entry.result(), more) {
+                self.files.op_over(&self.ring, file);
+            }
         }
     }
 
@@ -272,6 +295,20 @@ impl Uring {
             Err((Some(libc::EBUSY | libc::EAGAIN), _)) => Ok(Woken::Early),
             Err((_, source)) => Err(UringError::Enter { source }),
         }
+    }
+}
+
+/// The kernel may write into buffers after the ring is closed: they outlive what it does with them, or stay for ever.
+impl Drop for Uring {
+    fn drop(&mut self) {
+        let deadline = Instant::now() + DROP_PATIENCE;
+        while self.slots.any_bufs_under_way() && Instant::now() < deadline {
+            if self.enter(1, Some(Duration::from_millis(100))).is_err() {
+                break;
+            }
+            self.take_in();
+        }
+        self.slots.leak_bufs_under_way();
     }
 }
 

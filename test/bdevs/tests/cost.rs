@@ -78,6 +78,42 @@ fn no_io_allocates_on_any_path() {
     }
 }
 
+fn passthru(name: &str, base: &str) -> bdev_passthru::Passthru {
+    bdev_passthru::Passthru { name: name.to_owned(), base: base.to_owned(), uuid: None }
+}
+
+#[test]
+fn no_io_allocates_in_layers_that_hand_it_through() {
+    let world = world(1);
+    let on = tgt_bdev::stack::Stack::new(&world.bdevs);
+    on.create("P", "Mirror", &["P"], passthru("P", "Mirror")).expect("made");
+    let split = bdev_split::Split { base: "M0".to_owned(), count: 2, size_mib: 0 };
+    tgt_bdev::stack::Stack::new(&world.bdevs).create("M0", "M0", &[], split).expect("made");
+    for bdev in ["P", "M0p1"] {
+        assert_no_allocation_per_io(&world, bdev, Workload::RandRw);
+        assert_no_allocation_per_io(&world, bdev, Workload::WriteZeroes);
+    }
+}
+
+#[test]
+fn no_io_on_a_file_allocates() {
+    let place =
+        if std::path::Path::new("/dev/shm").is_dir() { "/dev/shm".into() } else { std::env::temp_dir() };
+    let dir = tempfile::tempdir_in(place).expect("a folder");
+    let filename = dir.path().join("disk");
+    std::fs::File::create(&filename).and_then(|file| file.set_len(16 << 20)).expect("a file");
+    let world = world(1);
+    let (name, block_size, flavour) = ("U".to_owned(), Some(512), bdev_uring::Flavour::Uring);
+    let spec = bdev_uring::UringSpec { name, filename, block_size, uuid: None, flavour };
+    bdev_uring::create(&world.bdevs, spec).expect("a uring bdev");
+    for workload in [Workload::RandRead, Workload::RandWrite] {
+        let _ = allocations_in_run(&world, "U", workload, 2_000);
+        let few = allocations_in_run(&world, "U", workload, 2_000);
+        let many = allocations_in_run(&world, "U", workload, 20_000);
+        assert!(many <= few + 8, "{workload:?}: {few} allocations in 2,000 IOs, {many} in 20,000");
+    }
+}
+
 #[test]
 fn the_counter_sees_an_io_that_does_allocate() {
     let world = world(1);

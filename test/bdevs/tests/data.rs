@@ -72,6 +72,7 @@ impl Checker {
                 continue;
             }
             let op = [Op::Read, Op::Write, Op::Write, Op::WriteZeroes, Op::Unmap][self.rng.usize(0..5)];
+            let op = if self.channel.bdev().ops().contains(op) { op } else { Op::WriteZeroes };
             let bufs = self.buffers(cx, op, lba, blocks);
             self.in_flight[slot] = Some((lba, blocks, op));
             self.to_submit -= 1;
@@ -192,4 +193,81 @@ fn a_mirror_with_a_leg_on_another_reactor_is_the_same_disk() {
     hop::create(&world.bdevs, "HopB", "B", &world.reactors()[1]);
     mirror2::create(&world.bdevs, "Mirror", ["A", "HopB"]);
     check(&world, "Mirror", 20_000);
+}
+
+/// A uring bdev on a file of its own in `folder`.
+fn uring(world: &World, name: &str, folder: &std::path::Path, flavour: bdev_uring::Flavour) {
+    let path = folder.join(name);
+    let file = std::fs::File::create(&path).expect("a file");
+    file.set_len(BLOCKS * u64::from(BLOCK)).expect("room");
+    let (name, block_size, filename) = (name.to_owned(), Some(BLOCK), path);
+    let spec = bdev_uring::UringSpec { name, filename, block_size, uuid: None, flavour };
+    bdev_uring::create(&world.bdevs, spec).expect("a uring bdev");
+}
+
+/// On disk and on tmpfs; zeroes by ranges, by holes (tmpfs has no ranges), and written out.
+#[test]
+fn files_keep_what_was_written() {
+    for place in [std::env::temp_dir(), "/dev/shm".into()] {
+        let Ok(dir) = tempfile::tempdir_in(&place) else {
+            println!("skipped: nothing can be written to {}", place.display());
+            continue;
+        };
+        let world = World::new(1);
+        uring(&world, "U", dir.path(), bdev_uring::Flavour::Uring);
+        check(&world, "U", 5_000);
+        let written_out = bdev_uring::Flavour::Aio { readonly: false, fallocate: false, nowait: false };
+        uring(&world, "A", dir.path(), written_out);
+        let ops = world.bdevs.get("A").expect("it").ops();
+        assert!(ops.contains(Op::WriteZeroes) && !ops.contains(Op::Unmap));
+        check(&world, "A", 3_000);
+    }
+}
+
+#[test]
+fn a_file_on_another_reactor_is_the_same_disk() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let world = World::new(2);
+    uring(&world, "U", dir.path(), bdev_uring::Flavour::Uring);
+    hop::create(&world.bdevs, "Hop", "U", &world.reactors()[1]);
+    check(&world, "Hop", 3_000);
+}
+
+/// Puts `layer` on `base`; the stack stays as long as the world's bdevs.
+fn stacked<L: tgt_bdev::stack::Layer>(world: &World, name: &str, base: &str, layer: L) {
+    let made = tgt_bdev::stack::Stack::new(&world.bdevs).create(name, base, &[], layer);
+    assert!(!made.expect("it can be made").is_empty());
+}
+
+/// A base that splits, twice a stack of layers on it, one of them on parts.
+#[test]
+fn layers_are_the_disk_below_them() {
+    let world = World::new(1);
+    let spec = bdev_malloc::MallocSpec {
+        name: "M".to_owned(),
+        uuid: None,
+        block_size: BLOCK,
+        num_blocks: 2 * BLOCKS + 5,
+        optimal_io_boundary: 7,
+    };
+    bdev_malloc::create(&world.bdevs, spec).expect("a malloc bdev");
+    stacked(&world, "split", "M", bdev_split::Split { base: "M".to_owned(), count: 2, size_mib: 0 });
+    let faults = std::sync::Arc::default();
+    let error = bdev_error::ErrorLayer { base: "Mp1".to_owned(), uuid: None, faults };
+    stacked(&world, "error", "Mp1", error);
+    let latencies = std::sync::Arc::new(bdev_delay::Latencies::new([20, 300, 20, 300]));
+    let (name, base) = ("Delay".to_owned(), "EE_Mp1".to_owned());
+    stacked(&world, "delay", "EE_Mp1", bdev_delay::Delay { name, base, uuid: None, latencies });
+    let layer = |name: &str, base: &str| bdev_passthru::Passthru {
+        name: name.to_owned(),
+        base: base.to_owned(),
+        uuid: None,
+    };
+    stacked(&world, "passthru", "Mp0", layer("Pass", "Mp0"));
+    check(&world, "Pass", 20_000);
+    check(&world, "Delay", 5_000);
+    let dir = tempfile::tempdir().expect("a folder");
+    uring(&world, "U", dir.path(), bdev_uring::Flavour::Uring);
+    stacked(&world, "on a file", "U", layer("PassU", "U"));
+    check(&world, "PassU", 3_000);
 }

@@ -1,6 +1,29 @@
 //! The methods' documented examples, in an order in which each finds what it needs.
 
 use rmr_rpc::{Method, Schema};
+use serde_json::Value;
+use std::fs::File;
+use std::path::Path;
+
+/// Bytes of a file that an example's bdev stands on.
+const FILE_BYTES: u64 = 1 << 20;
+
+/// The example's parameters; a file that they name is made in `dir` and named there, so that tests do not share it.
+pub fn example_in(dir: &Path, method: &Method) -> Option<Value> {
+    let mut params = method.example.clone()?;
+    if let Some(name) = params.get("filename").and_then(Value::as_str) {
+        let path = dir.join(Path::new(name).file_name().expect("the name of a file"));
+        // A second target of the same folder finds it there.
+        File::options()
+            .create(true)
+            .append(true)
+            .open(&path)
+            .and_then(|file| file.set_len(FILE_BYTES))
+            .expect("a file");
+        params["filename"] = path.to_str().expect("a path").into();
+    }
+    Some(params)
+}
 
 /// The methods, in the order in which their examples can be called on a target that was started with --wait-for-rpc:
 /// options, the step to run time, what makes things, what looks at them, what removes them, and last what ends it all.

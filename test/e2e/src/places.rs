@@ -20,6 +20,11 @@ pub fn rmr_rpc() -> Option<PathBuf> {
     binary("rmr-rpc", "RMR_RPC")
 }
 
+/// The load generator.
+pub fn rmr_perf() -> Option<PathBuf> {
+    binary("rmr-perf", "RMR_PERF")
+}
+
 /// The Python environment that holds SPDK's client.
 pub fn venv() -> Option<PathBuf> {
     let folder = named("RMR_VENV").unwrap_or_else(|| root().join(".build/venv"));

@@ -28,9 +28,24 @@ fn saved(dir: &Path) -> Option<(PathBuf, String)> {
         "bdev_null_create Null0 64 4096",
         "bdev_malloc_create 4 4096",
         "bdev_null_resize Null0 128",
+        "bdev_split_create Malloc0 2",
+        "bdev_passthru_create -b Malloc0p0 -p Passthru0",
+        "bdev_delay_create -b Passthru0 -d Delay0 -r 1 -t 2 -w 3 -n 4",
+        "bdev_error_create Null0 --uuid 22222222-2222-4333-8444-555555555555",
+        "bdev_passthru_create -b not_there_yet -p Passthru1",
     ] {
         rpc(&target, line);
     }
+    let file = dir.join("disk");
+    fs::File::create(&file).and_then(|file| file.set_len(1 << 20)).expect("a file");
+    rpc(&target, &format!("bdev_uring_create {} Uring0", file.display()));
+    let file = dir.join("other disk");
+    fs::File::create(&file).and_then(|file| file.set_len(1 << 20)).expect("a file");
+    let file = file.to_str().expect("a path");
+    target.call(
+        "bdev_aio_create",
+        json!({"name": "Aio0", "filename": file, "block_size": 4096, "readonly": true}),
+    );
     let text = rpc(&target, "save_config");
     let file = dir.join("saved.json");
     fs::write(&file, &text).expect("a file");
@@ -42,7 +57,20 @@ fn saved(dir: &Path) -> Option<(PathBuf, String)> {
 fn save_restart_load_save_gives_the_same_text() {
     let dir = tempfile::tempdir().expect("a directory");
     let Some((file, text)) = saved(dir.path()) else { return };
-    for name in ["Malloc0", "Malloc1", "Null0", "11111111-2222-4333-8444-555555555555", "4096"] {
+    for name in [
+        "Malloc0",
+        "Malloc1",
+        "Null0",
+        "11111111-2222-4333-8444-555555555555",
+        "4096",
+        "Passthru0",
+        "Delay0",
+        "Uring0",
+        "Aio0",
+        "22222222-2222-4333-8444-555555555555",
+        "not_there_yet",
+        "split_count",
+    ] {
         assert!(text.contains(name), "{name} is not saved: {text}");
     }
     let Some(mut target) = Target::start(&["--wait-for-rpc"]) else { return };
@@ -57,6 +85,10 @@ fn save_restart_load_save_gives_the_same_text() {
         (&json!("Malloc0"), &json!(16384)),
         (&json!("Null0"), &json!(32768)),
         (&json!("Malloc1"), &json!(1024)),
+        (&json!("Malloc0p1"), &json!(8192)),
+        (&json!("Delay0"), &json!(8192)),
+        (&json!("EE_Null0"), &json!(32768)),
+        (&json!("Aio0"), &json!(256)),
     ] {
         assert!(sizes.contains(&expect), "{expect:?} in {sizes:?}");
     }

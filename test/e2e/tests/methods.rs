@@ -6,7 +6,7 @@ use rmr_rpc::{Method, Schema};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::fs;
-use test_e2e::calls::in_order;
+use test_e2e::calls::{example_in, in_order};
 use test_e2e::places::root;
 use test_e2e::shape::{Rule, difference, without};
 use test_e2e::spdk::SpdkClient;
@@ -80,8 +80,8 @@ fn every_method_answers_its_example_in_the_documented_shape_and_in_spdks() {
     let spdk: Value = serde_json::from_str(&spdk).expect("JSON");
     let (mut called, mut faults) = (BTreeSet::new(), Vec::new());
     for method in in_order(&schema) {
-        let Method { name, example, result_example, .. } = method;
-        let answer = match client.call(name, example.as_ref()) {
+        let Method { name, result_example, .. } = method;
+        let answer = match client.call(name, example_in(target.dir(), method).as_ref()) {
             Ok(answer) => answer,
             Err(error) => {
                 faults.push(format!("{name}: {} ({})", error.message, error.code));
@@ -116,7 +116,7 @@ fn every_deprecated_name_answers_as_its_method() {
     assert!(!methods.is_empty());
     for method in methods {
         for alias in &method.aliases {
-            let answer = client.call(alias, method.example.as_ref());
+            let answer = client.call(alias, example_in(target.dir(), method).as_ref());
             assert_eq!(answer.as_ref().ok(), method.result_example.as_ref(), "{alias}: {answer:?}");
         }
     }

@@ -43,6 +43,12 @@ pub(crate) fn registry(parts: &Parts) -> Registry {
     let bdev = tgt_bdev::rpc::register(r, &parts.bdevs);
     bdev_null::rpc::register(r, &parts.bdevs);
     bdev_malloc::rpc::register(r, &parts.bdevs);
+    bdev_uring::rpc::register(r, &parts.bdevs);
+    // Saved in this order, after what they stand on.
+    bdev_split::rpc::register(r, &parts.bdevs);
+    bdev_passthru::rpc::register(r, &parts.bdevs);
+    bdev_delay::rpc::register(r, &parts.bdevs);
+    bdev_error::rpc::register(r, &parts.bdevs);
     let scheduler = scheduler::register(r, &parts.reactors);
     r.add_subsystem(iobuf);
     r.add_subsystem(bdev.depends_on(&["iobuf"]));

@@ -15,7 +15,7 @@ mod refuse;
 mod tests;
 
 pub use options::BdevOptions;
-pub use refuse::{no_such_bdev, only_zero, owned_by, physical_block_size, removal_refused};
+pub use refuse::{no_such_bdev, only_zero, owned_by, physical_block_size, removal_refused, stacked};
 
 use crate::{Bdev, Bdevs};
 use options::SharedOptions;
@@ -52,8 +52,9 @@ pub fn find(bdevs: &Bdevs, name: &str) -> Result<Arc<Bdev>, RpcError> {
 fn saved(bdevs: &Bdevs, options: &SharedOptions) -> Vec<ConfigEntry> {
     let all = bdevs.all();
     let made = all.iter().filter_map(|bdev| bdev.device().config(bdev));
-    // After all bdevs: some appear only with a base that is made later.
+    // Those that stand on others come after all that do not; each waits for its base if it is still missing.
+    let stacked = bdevs.modules().into_iter().flat_map(|module| module.config());
     let limits = all.iter().filter_map(|bdev| limits::saved(bdev));
     let last = ConfigEntry::bare("bdev_wait_for_examine");
-    std::iter::once(options.saved()).chain(made).chain(limits).chain([last]).collect()
+    std::iter::once(options.saved()).chain(made).chain(stacked).chain(limits).chain([last]).collect()
 }

@@ -72,6 +72,14 @@ pub fn owned_by(product_name: &str, bdev: &Bdev) -> Result<(), RpcError> {
     Err(RpcError::errno(EINVAL, text).parameter("name", bdev.name(), accepted))
 }
 
+/// The key in its module's stack of a bdev that RPC names by name, alias or UUID, or that waits for its base under this
+/// name; -22 if it is another module's.
+pub fn stacked(product_name: &str, bdevs: &Bdevs, name: &str) -> Result<String, RpcError> {
+    let Some(bdev) = bdevs.get(name) else { return Ok(name.to_owned()) };
+    owned_by(product_name, &bdev)?;
+    Ok(bdev.name().to_owned())
+}
+
 /// Checks parameters of SPDK's that this target takes only as zero (or false, or left out); -22 otherwise, and
 /// `why`.
 pub fn only_zero(why: &str, given: &[(&str, i64)]) -> Result<(), RpcError> {

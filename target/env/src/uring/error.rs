@@ -79,6 +79,15 @@ pub enum UringError {
     /// A [`super::SourceId`] of a removed source, or of another ring.
     #[error("this io_uring has no such source: it was removed, or belongs to another ring")]
     UnknownSource,
+    /// All places for files are in use.
+    #[error("{limit} files are open on this io_uring, the most it holds")]
+    NoFile {
+        /// Most files.
+        limit: u32,
+    },
+    /// A [`super::FileId`] of a removed file, or of another ring.
+    #[error("this io_uring has no such file: it was removed, or belongs to another ring")]
+    UnknownFile,
 }
 
 impl UringError {
@@ -92,7 +101,12 @@ impl UringError {
             | Self::NoMemory { .. }
             | Self::TooOld { .. }
             | Self::Setup { .. } => true,
-            Self::Enter { .. } | Self::NoSlot { .. } | Self::NoSource { .. } | Self::UnknownSource => false,
+            Self::Enter { .. }
+            | Self::NoSlot { .. }
+            | Self::NoSource { .. }
+            | Self::UnknownSource
+            | Self::NoFile { .. }
+            | Self::UnknownFile => false,
         }
     }
 

@@ -4,6 +4,7 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use super::UringError;
+use crate::bufs::Bufs;
 
 /// Something with a file descriptor that the ring keeps alive while it is armed.
 pub type SharedFd = Arc<dyn AsFd + Send + Sync>;
@@ -33,6 +34,10 @@ pub struct Completion {
     pub more: bool,
 }
 
+/// Place of a file in its ring's table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct FileIndex(pub(super) u32);
+
 /// Source numbers are 16 bits; the last one marks completions nobody waits for.
 const SOURCES_MAX: usize = u16::MAX as usize;
 const INDEX_BITS: u32 = 24;
@@ -57,8 +62,12 @@ struct Slot {
     generation: u32,
     source: u16,
     tag: u64,
-    /// Held while the kernel may look at it. Owned buffers of reads and writes will be held the same way.
+    /// Held while the kernel may look at it.
     fd: Option<SharedFd>,
+    /// For operations on a file of the ring's table, which holds the descriptor.
+    file: Option<FileIndex>,
+    /// Held from the start until the completion is consumed.
+    bufs: Bufs,
     /// The kernel will still report.
     armed: bool,
     /// Reported and not yet consumed: the slot is in its source's ready list.
@@ -76,6 +85,8 @@ pub(super) struct Slots {
     ready: u32,
     /// Operations the kernel will still report on.
     under_way: u32,
+    /// Slots in use for operations on files, consumed or not.
+    file_ops: u32,
 }
 
 impl Slots {
@@ -85,6 +96,8 @@ impl Slots {
             source: 0,
             tag: 0,
             fd: None,
+            file: None,
+            bufs: Bufs::none(),
             armed: false,
             result: None,
             next: if index + 1 < count { index + 1 } else { NONE },
@@ -95,6 +108,7 @@ impl Slots {
             sources: Vec::new(),
             ready: 0,
             under_way: 0,
+            file_ops: 0,
         }
     }
 
@@ -152,6 +166,13 @@ impl Slots {
         tag: u64,
         fd: SharedFd,
     ) -> Result<(OpId, u64), UringError> {
+        let (op, user_data) = self.occupy(source, tag)?;
+        self.slots[op.index as usize].fd = Some(fd);
+        Ok((op, user_data))
+    }
+
+    #[inline]
+    fn occupy(&mut self, source: SourceId, tag: u64) -> Result<(OpId, u64), UringError> {
         self.source(source)?;
         let index = self.free_first;
         let limit = self.slots.len() as u32;
@@ -160,12 +181,52 @@ impl Slots {
         slot.next = NONE;
         slot.source = source.index;
         slot.tag = tag;
-        slot.fd = Some(fd);
         slot.armed = true;
         let generation = slot.generation;
         self.sources[usize::from(source.index)].ops += 1;
         self.under_way += 1;
         Ok((OpId { index, generation }, self.user_data(index)))
+    }
+
+    /// As [`Slots::arm`], for an operation on a file with its buffers. A quarter of the slots stays free for others.
+    #[inline]
+    pub(super) fn arm_file(
+        &mut self,
+        source: SourceId,
+        tag: u64,
+        file: FileIndex,
+        bufs: Bufs,
+    ) -> Result<(OpId, u64), (UringError, Bufs)> {
+        let limit = self.slots.len() as u32 / 4 * 3;
+        let room =
+            if self.file_ops < limit { self.occupy(source, tag) } else { Err(UringError::NoSlot { limit }) };
+        match room {
+            Ok((op, user_data)) => {
+                self.file_ops += 1;
+                let slot = &mut self.slots[op.index as usize];
+                slot.file = Some(file);
+                slot.bufs = bufs;
+                Ok((op, user_data))
+            }
+            Err(error) => Err((error, bufs)),
+        }
+    }
+
+    /// The buffers of an operation that was just started.
+    pub(super) fn bufs(&self, op: OpId) -> &Bufs {
+        &self.slots[op.index as usize].bufs
+    }
+
+    /// Whether the kernel may still read or write any buffer.
+    pub(super) fn any_bufs_under_way(&self) -> bool {
+        self.file_ops > 0 && self.slots.iter().any(|slot| slot.armed && !slot.bufs.is_empty())
+    }
+
+    /// Leaves the buffers that the kernel may still use where they are, for ever.
+    pub(super) fn leak_bufs_under_way(&mut self) {
+        for slot in self.slots.iter_mut().filter(|slot| slot.armed) {
+            std::mem::forget(std::mem::replace(&mut slot.bufs, Bufs::none()));
+        }
     }
 
     /// `user_data` of an operation the kernel still has; `None` once it is over.
@@ -174,10 +235,11 @@ impl Slots {
         (slot.armed && slot.generation == op.generation).then(|| self.user_data(op.index))
     }
 
-    /// Takes in one completion.
-    pub(super) fn complete(&mut self, user_data: u64, result: i32, more: bool) {
+    /// Takes in one completion. Tells the file whose operation is over with it.
+    #[inline]
+    pub(super) fn complete(&mut self, user_data: u64, result: i32, more: bool) -> Option<FileIndex> {
         if user_data == UNHEARD {
-            return;
+            return None;
         }
         let index = (user_data & u64::from(SLOTS_MAX - 1)) as u32;
         assert!(
@@ -191,22 +253,25 @@ impl Slots {
             slot.fd = None;
             self.under_way -= 1;
         }
+        let file = slot.file.filter(|_| !more);
         let source = usize::from(slot.source);
         if !self.sources[source].alive {
             if !more {
                 self.release(index);
             }
-            return;
+            return file;
         }
         let waiting = slot.result;
         slot.result = Some(merge(waiting, result));
         if waiting.is_none() {
             self.append_ready(source, index);
         }
+        file
     }
 
-    /// The next completion of a source, in order of arrival.
-    pub(super) fn next_ready(&mut self, id: SourceId) -> Option<Completion> {
+    /// The next completion of a source, in order of arrival, with the buffers of its operation.
+    #[inline]
+    pub(super) fn next_ready(&mut self, id: SourceId) -> Option<(Completion, Bufs)> {
         let source = self.sources.get_mut(usize::from(id.index))?;
         if source.generation != id.generation || source.ready_first == NONE {
             return None;
@@ -220,10 +285,11 @@ impl Slots {
         slot.next = NONE;
         self.ready -= 1;
         let completion = Completion { tag: slot.tag, result: slot.result.take()?, more: slot.armed };
+        let bufs = std::mem::replace(&mut slot.bufs, Bufs::none());
         if !completion.more {
             self.release(index);
         }
-        Some(completion)
+        Some((completion, bufs))
     }
 
     fn source(&self, id: SourceId) -> Result<&Source, UringError> {
@@ -243,8 +309,11 @@ impl Slots {
         self.ready += 1;
     }
 
+    #[inline]
     fn release(&mut self, index: u32) {
         let slot = &mut self.slots[index as usize];
+        self.file_ops -= u32::from(slot.file.take().is_some());
+        slot.bufs = Bufs::none();
         slot.generation = slot.generation.wrapping_add(1) & ((1 << GENERATION_BITS) - 1);
         slot.next = self.free_first;
         self.free_first = index;
@@ -290,7 +359,7 @@ mod tests {
         }
         assert_eq!((slots.ready(), slots.under_way()), (3, 0));
         let tags = |slots: &mut Slots, id| {
-            std::iter::from_fn(|| slots.next_ready(id)).map(|done| done.tag).collect::<Vec<_>>()
+            std::iter::from_fn(|| slots.next_ready(id)).map(|(done, _)| done.tag).collect::<Vec<_>>()
         };
         assert_eq!(tags(&mut slots, a), [3, 1]);
         assert_eq!(tags(&mut slots, b), [2]);
@@ -305,16 +374,14 @@ mod tests {
         let (op, user_data) = slots.arm(source, 9, Arc::clone(&fd)).unwrap();
         slots.complete(user_data, 1, true);
         slots.complete(user_data, 4, true);
-        assert_eq!(slots.next_ready(source), Some(Completion { tag: 9, result: 5, more: true }));
-        assert_eq!(slots.next_ready(source), None);
+        let next = |slots: &mut Slots| slots.next_ready(source).map(|(done, _)| done);
+        assert_eq!(next(&mut slots), Some(Completion { tag: 9, result: 5, more: true }));
+        assert_eq!(next(&mut slots), None);
         assert_eq!((slots.armed(op), Arc::strong_count(&fd)), (Some(user_data), 2));
         slots.complete(user_data, 1, true);
         slots.complete(user_data, -libc::ECANCELED, false);
         assert_eq!((slots.armed(op), Arc::strong_count(&fd)), (None, 1));
-        assert_eq!(
-            slots.next_ready(source),
-            Some(Completion { tag: 9, result: -libc::ECANCELED, more: false })
-        );
+        assert_eq!(next(&mut slots), Some(Completion { tag: 9, result: -libc::ECANCELED, more: false }));
     }
 
     #[test]
@@ -345,7 +412,9 @@ mod tests {
         let other = slots.add_source().unwrap();
         assert_ne!(other.index, source.index);
         slots.complete(late, -libc::ECANCELED, false);
-        assert_eq!((slots.next_ready(source), slots.next_ready(other), slots.ready()), (None, None, 0));
+        assert!(
+            slots.next_ready(source).is_none() && slots.next_ready(other).is_none() && slots.ready() == 0
+        );
         let reused = slots.add_source().unwrap();
         assert_eq!(reused.index, source.index);
         assert!(slots.remove_source(source).is_err(), "the old name does not fit the new source");

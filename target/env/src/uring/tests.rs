@@ -14,7 +14,7 @@ use super::*;
 /// Nothing here takes longer on a working machine.
 const BOUND: Duration = Duration::from_secs(10);
 
-fn ring() -> Option<Uring> {
+pub(super) fn ring() -> Option<Uring> {
     match Uring::new(8) {
         Ok(ring) => Some(ring),
         Err(error) => {
@@ -24,7 +24,7 @@ fn ring() -> Option<Uring> {
     }
 }
 
-fn event() -> Arc<OwnedFd> {
+pub(super) fn event() -> Arc<OwnedFd> {
     Arc::new(eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC).expect("eventfd"))
 }
 
@@ -37,7 +37,7 @@ fn silence(event: &OwnedFd) {
 }
 
 /// Waits until the source has a completion.
-fn completion(ring: &mut Uring, source: SourceId) -> Completion {
+pub(super) fn completion(ring: &mut Uring, source: SourceId) -> Completion {
     let start = Instant::now();
     loop {
         if let Some(done) = ring.next_completion(source) {

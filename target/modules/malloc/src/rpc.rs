@@ -158,31 +158,10 @@ fn malloc_delete(bdevs: &Bdevs, name: &str) -> Result<bool, RpcError> {
 mod tests {
     use super::*;
     use serde_json::Value;
+    use test_bdevs::rig::Rig;
 
-    struct Rig {
-        registry: Registry,
-        bdevs: Arc<Bdevs>,
-    }
-
-    impl Rig {
-        fn new() -> Rig {
-            let (mut registry, bdevs) = (Registry::new(), Bdevs::new());
-            register(&mut registry, &bdevs);
-            assert!(registry.enter_runtime());
-            Rig { registry, bdevs }
-        }
-
-        fn call(&self, method: &str, params: Value) -> Result<Value, RpcError> {
-            self.registry.call_value(method, Some(&params))
-        }
-
-        fn refused(&self, method: &str, params: Value, code: i64, words: &str) {
-            let before = format!("{:?}", self.bdevs);
-            let error = self.call(method, params.clone()).expect_err(words);
-            assert_eq!(error.code, code, "{params}: {error}");
-            assert!(error.message.contains(words), "{params}: {error}");
-            assert_eq!(format!("{:?}", self.bdevs), before, "{params} changed something");
-        }
+    fn rig() -> Rig {
+        Rig::new(register)
     }
 
     fn with(member: &str, value: Value) -> Value {
@@ -193,7 +172,7 @@ mod tests {
 
     #[test]
     fn without_a_name_the_lowest_free_one_is_taken() {
-        let rig = Rig::new();
+        let rig = rig();
         let unnamed = || rig.call("bdev_malloc_create", json!({"num_blocks": 128, "block_size": 4096}));
         assert_eq!(unnamed(), Ok(json!("Malloc0")));
         assert_eq!(rig.call("bdev_malloc_create", with("name", json!("Malloc2"))), Ok(json!("Malloc2")));
@@ -204,7 +183,7 @@ mod tests {
 
     #[test]
     fn many_calls_at_once_without_a_name_all_succeed() {
-        let rig = Rig::new();
+        let rig = rig();
         std::thread::scope(|scope| {
             let calls = [(); 8].map(|()| {
                 scope.spawn(|| rig.call("bdev_malloc_create", json!({"num_blocks": 8, "block_size": 512})))
@@ -216,7 +195,7 @@ mod tests {
 
     #[test]
     fn memory_of_a_node_is_had_or_refused() {
-        let rig = Rig::new();
+        let rig = rig();
         let usable = cores::usable_cores().expect("cores");
         let node = usable.iter().find_map(cores::numa_node_of).unwrap_or(0);
         rig.call("bdev_malloc_create", with("numa_id", json!(node))).expect("this node");
@@ -226,7 +205,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_made_is_refused_by_name_and_value_and_leaves_nothing() {
-        let rig = Rig::new();
+        let rig = rig();
         rig.call("bdev_malloc_create", with("name", json!("a"))).expect("the first");
         rig.refused("bdev_malloc_create", with("name", json!("a")), -17, "\"a\"");
         rig.refused("bdev_malloc_create", with("block_size", json!(0)), -22, "multiples of 512");

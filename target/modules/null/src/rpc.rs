@@ -162,31 +162,10 @@ fn blocks_of(bdev: &Bdev, new_size: u64) -> Result<u64, RpcError> {
 mod tests {
     use super::*;
     use serde_json::Value;
+    use test_bdevs::rig::Rig;
 
-    struct Rig {
-        registry: Registry,
-        bdevs: Arc<Bdevs>,
-    }
-
-    impl Rig {
-        fn new() -> Rig {
-            let (mut registry, bdevs) = (Registry::new(), Bdevs::new());
-            register(&mut registry, &bdevs);
-            assert!(registry.enter_runtime());
-            Rig { registry, bdevs }
-        }
-
-        fn call(&self, method: &str, params: Value) -> Result<Value, RpcError> {
-            self.registry.call_value(method, Some(&params))
-        }
-
-        fn refused(&self, method: &str, params: Value, code: i64, words: &str) {
-            let before = format!("{:?}", self.bdevs);
-            let error = self.call(method, params.clone()).expect_err(words);
-            assert_eq!(error.code, code, "{params}: {error}");
-            assert!(error.message.contains(words), "{params}: {error}");
-            assert_eq!(format!("{:?}", self.bdevs), before, "{params} changed something");
-        }
+    fn rig() -> Rig {
+        Rig::new(register)
     }
 
     fn null0() -> Value {
@@ -195,7 +174,7 @@ mod tests {
 
     #[test]
     fn made_resized_and_deleted() {
-        let rig = Rig::new();
+        let rig = rig();
         assert_eq!(rig.call("bdev_null_create", null0()), Ok(json!("Null0")));
         assert_eq!(rig.call("bdev_null_resize", json!({"name": "Null0", "new_size": 4})), Ok(json!(true)));
         assert_eq!(rig.bdevs.get("Null0").expect("it").num_blocks(), 8192);
@@ -206,7 +185,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_made_is_refused_by_name_and_value_and_leaves_nothing() {
-        let rig = Rig::new();
+        let rig = rig();
         rig.call("bdev_null_create", null0()).expect("the first");
         let with = |member: &str, value: Value| {
             let mut params = json!({"name": "Null1", "num_blocks": 2048, "block_size": 512});
@@ -230,7 +209,7 @@ mod tests {
 
     #[test]
     fn only_null_bdevs_are_resized_and_deleted_here_and_only_upwards() {
-        let rig = Rig::new();
+        let rig = rig();
         rig.call("bdev_null_create", null0()).expect("the first");
         rig.refused("bdev_null_delete", json!({"name": "Nul"}), -19, "no bdev named \"Nul\"");
         rig.refused("bdev_null_resize", json!({"name": "Nul", "new_size": 4}), -19, "no bdev named \"Nul\"");
