@@ -215,8 +215,16 @@ impl World {
             loaded: false,
             paced: false,
         };
-        let oracle =
+        let mut oracle =
             Oracle::new(&nodes[..options.members].iter().map(|n| n.disk.data.clone()).collect::<Vec<_>>());
+        // The device may grow while one of the spares is in the set.
+        for spare in &nodes[options.members..] {
+            for (block, value) in spare.disk.data.iter().enumerate().skip(options.blocks as usize) {
+                if !oracle.allows(block as u64, *value) {
+                    oracle.may_hold(block as u64, *value);
+                }
+            }
+        }
         let mut world = Self {
             geometry,
             now: 0,
