@@ -1,7 +1,7 @@
 //! Each old mistake and the scenario that notices it. A mistake without a row fails, and so does a row whose scenario
 //! passes with the mistake or fails without it.
 
-use crate::{copies, disk, epochs, intent, io, joins};
+use crate::{copies, disk, epochs, intent, io, joins, media, members, resync, scale, scrub, sides};
 use rmr_engine::mutant::Mutant::{self, *};
 use std::panic::catch_unwind;
 
@@ -52,6 +52,25 @@ const NOTICED_BY: &[(Mutant, Scenario)] = &[
     (StaleLastWord, joins::h36_a_joiner_is_not_let_in_with_news_older_than_the_donors_last_copy),
     (JoinerSettlesEntries, joins::finding_08_a_joiners_entries_say_nothing_of_members_that_left_after_it),
     (UnsuspectAtJoin, joins::rule_f_a_joiners_chunks_stay_suspect_where_nobody_in_the_set_is_clean),
+    (CopyWithoutEntry, copies::a_copy_that_brings_an_unfinished_write_along_leaves_the_chunk_suspect),
+    (PeersWithTheRest, scale::a_disk_that_went_back_in_time_while_all_were_down_is_not_started_with),
+    (WroteUnrecorded, sides::a_member_that_wrote_is_known_by_it_even_if_power_fails_at_once),
+    (JoinStrangers, members::a_store_that_the_pool_does_not_name_is_let_in_by_add_alone),
+    (RemoveLastCopy, members::h28_the_last_copy_in_the_set_is_not_removed_nor_put_to_rest_nor_replaced),
+    (RestForgotten, members::h32_a_resting_member_stays_out_over_restarts_until_it_ends),
+    (KeepStamp, members::a_removed_member_that_is_added_again_counts_as_another_disk),
+    (JoinForeign, sides::finding_13_a_member_that_wrote_in_another_history_is_refused_and_said),
+    (ForgetLastIn, sides::a_member_that_was_left_alone_and_wrote_nothing_comes_back_by_itself),
+    (VoidLastCopy, members::h39_another_disk_is_not_let_in_while_nobody_else_holds_everything),
+    (ForceStale, sides::force_takes_nobody_who_is_stale_by_what_is_here),
+    (GivenUpElsewhere, sides::what_force_decided_counts_against_members_that_come_back_later),
+    (AcceptBoth, sides::finding_13_a_pool_with_two_histories_waits_until_a_side_is_chosen),
+    (MarkBeforeHorizon, scrub::a_repair_marks_its_chunk_only_when_every_leg_has_what_it_executed),
+    (PartOverwriteCleans, resync::a_write_that_covers_a_part_of_a_missed_chunk_leaves_it_missed),
+    (EjectTheLast, media::a_leg_with_too_many_read_errors_leaves_unless_it_is_the_last_whole_one),
+    (ScrubWithoutLanes, scrub::a_scrub_under_load_finds_nothing_where_nothing_rotted),
+    (ScrubBelievesFirst, scrub::h46_a_scrub_finds_rot_and_the_majority_repairs_it),
+    (ZeroedByOne, scale::one_store_that_does_not_read_zero_makes_the_others_copy),
 ];
 
 #[test]

@@ -1,4 +1,4 @@
-//! What must hold however large the pool is and however long it runs, one sentence each.
+//! What must hold however large or small the pool is, and however long it runs.
 
 use rmr_engine::client::Phase;
 use rmr_proto::IoOp;
@@ -6,7 +6,7 @@ use rmr_sim::Options;
 use rmr_sim::script::{A, B, C, Script};
 
 #[test]
-fn an_idle_pool_makes_no_metadata_writes_after_it_has_settled() {
+pub(crate) fn an_idle_pool_makes_no_metadata_writes_after_it_has_settled() {
     let mut s = Script::pool(3);
     for block in [3, 20, 40] {
         s.write(block);
@@ -21,7 +21,7 @@ fn an_idle_pool_makes_no_metadata_writes_after_it_has_settled() {
 
 /// What only records peers' counters is not counted, but it is written: else this disk would be believed.
 #[test]
-fn a_disk_that_went_back_in_time_while_all_were_down_is_not_started_with() {
+pub(crate) fn a_disk_that_went_back_in_time_while_all_were_down_is_not_started_with() {
     let mut s = Script::pool(2);
     s.write(5);
     s.run(100);
@@ -39,7 +39,7 @@ fn a_disk_that_went_back_in_time_while_all_were_down_is_not_started_with() {
 }
 
 #[test]
-fn a_load_that_touches_every_region_keeps_few_entries_and_never_hangs() {
+pub(crate) fn a_load_that_touches_every_region_keeps_few_entries_and_never_hangs() {
     // 64 regions of one chunk of one block; nobody flushes but the client on its own.
     let options = Options {
         blocks: 64,
@@ -68,7 +68,7 @@ fn a_load_that_touches_every_region_keeps_few_entries_and_never_hangs() {
 }
 
 #[test]
-fn a_pool_of_zeroed_stores_starts_clean_everywhere() {
+pub(crate) fn a_pool_of_zeroed_stores_starts_clean_everywhere() {
     let mut s = Script::started(Options { zeroed: u8::MAX, ..Options::quiet(3) });
     s.until_set(&[A, B, C]);
     assert!(s.world.is_whole(), "nothing to copy");
@@ -80,13 +80,32 @@ fn a_pool_of_zeroed_stores_starts_clean_everywhere() {
 }
 
 #[test]
-fn one_store_that_does_not_read_zero_makes_the_others_copy() {
+pub(crate) fn one_store_that_does_not_read_zero_makes_the_others_copy() {
     let mut s = Script::started(Options { zeroed: 0b011, ..Options::quiet(3) });
     s.until_set(&[A, B, C]);
     assert!(!s.world.is_whole(), "C holds something else than A and B");
     s.until_whole();
     for block in 0..62 {
         s.read(block);
+    }
+    s.end();
+}
+
+#[test]
+pub(crate) fn finding_20_a_pool_of_one_member_comes_back_from_every_outage_alone() {
+    let mut s = Script::pool(1);
+    for round in 0..5 {
+        for block in 0..20 {
+            s.write(block);
+        }
+        s.submit(IoOp::Write, 7, 3);
+        s.run(round);
+        s.power_off(A);
+        s.crash_client();
+        s.start(A);
+        s.restart_client();
+        s.until_whole();
+        s.read(7);
     }
     s.end();
 }
