@@ -135,6 +135,8 @@ pub enum Mutant {
     JoinerSettlesEntries,
     /// One store that reads zero makes a new pool start clean (rule N).
     ZeroedByOne,
+    /// A client that serves one history starts the next generation from another that is newer.
+    SwitchSides,
 }
 
 #[cfg(feature = "mutants")]
@@ -235,5 +237,6 @@ impl Mutant {
         Self::AnyBatch,
         Self::JoinerSettlesEntries,
         Self::ZeroedByOne,
+        Self::SwitchSides,
     ];
 }

@@ -70,6 +70,7 @@ const NOTICED_BY: &[(Mutant, Scenario)] = &[
     (EjectTheLast, media::a_leg_with_too_many_read_errors_leaves_unless_it_is_the_last_whole_one),
     (ScrubWithoutLanes, scrub::a_scrub_under_load_finds_nothing_where_nothing_rotted),
     (ScrubBelievesFirst, scrub::h46_a_scrub_finds_rot_and_the_majority_repairs_it),
+    (SwitchSides, sides::finding_13_the_side_that_comes_second_finds_the_other_and_is_not_overwritten),
     (ZeroedByOne, scale::one_store_that_does_not_read_zero_makes_the_others_copy),
 ];
 
@@ -83,15 +84,20 @@ fn every_old_mistake_has_a_scenario() {
 
 #[test]
 fn every_old_mistake_is_noticed_by_its_scenario() {
-    let mut unnoticed = Vec::new();
-    for (mutant, scenario) in NOTICED_BY {
+    let passes = |mutant, scenario: &Scenario| {
+        Mutant::activate(mutant);
+        let passed = catch_unwind(scenario).is_ok();
         Mutant::activate(None);
-        scenario();
-        Mutant::activate(Some(*mutant));
-        if catch_unwind(scenario).is_ok() {
+        passed
+    };
+    let (mut broken, mut unnoticed) = (Vec::new(), Vec::new());
+    for (mutant, scenario) in NOTICED_BY {
+        if !passes(None, scenario) {
+            broken.push(mutant);
+        } else if passes(Some(*mutant), scenario) {
             unnoticed.push(mutant);
         }
     }
-    Mutant::activate(None);
+    assert!(broken.is_empty(), "their scenarios fail without any mistake: {broken:?}");
     assert!(unnoticed.is_empty(), "not noticed by their scenarios: {unnoticed:?}");
 }

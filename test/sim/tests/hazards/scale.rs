@@ -49,7 +49,8 @@ pub(crate) fn a_load_that_touches_every_region_keeps_few_entries_and_never_hangs
         intent_idle_ns: 60_000_000_000,
         ..Options::quiet(2)
     };
-    let mut s = Script::with(options);
+    let mut s = Script::started(options);
+    s.until_whole();
     let mut most = 0;
     for round in 0..6 {
         for block in 0..64 {

@@ -8,7 +8,18 @@ use rmr_sim::script::{A, B, C, History, Script};
 
 /// A wrote alone, then B, by force, without A: what each side may read. Nothing runs but B, and its client.
 pub(crate) fn two_histories() -> (Script, History, History) {
+    two_histories_after(0)
+}
+
+/// The same, and so many clients have come and gone before: epochs with other nonces, so that now the one side's are the
+/// greater ones, now the other's.
+fn two_histories_after(clients: usize) -> (Script, History, History) {
     let mut s = Script::pool(2);
+    for _ in 0..clients {
+        s.crash_client();
+        s.restart_client();
+        s.until_set(&[A, B]);
+    }
     for block in 0..40 {
         s.write(block);
     }
@@ -89,24 +100,26 @@ pub(crate) fn finding_13_a_pool_with_two_histories_waits_until_a_side_is_chosen(
 
 #[test]
 pub(crate) fn finding_13_the_side_that_comes_second_finds_the_other_and_is_not_overwritten() {
-    let (mut s, of_a, _) = two_histories();
-    // A alone, and its client knows nothing of B: it goes on where A was.
-    s.crash_client();
-    s.kill(B);
-    s.start(A);
-    s.choose(&of_a);
-    s.restart_client();
-    s.until_set(&[A]);
-    s.write(35);
-    s.start(B);
-    s.run(2_000);
-    assert_eq!(s.why(B), Some(Why::SplitBrain));
-    s.until_set(&[A]);
-    read_all(&mut s);
-    assert_eq!(s.command(discard(B)), Ok(()));
-    s.until_whole();
-    read_all(&mut s);
-    s.end();
+    for clients in 0..6 {
+        let (mut s, of_a, _) = two_histories_after(clients);
+        // A alone, and its client knows nothing of B: it goes on where A was.
+        s.crash_client();
+        s.kill(B);
+        s.start(A);
+        s.choose(&of_a);
+        s.restart_client();
+        s.until_set(&[A]);
+        s.write(35);
+        s.start(B);
+        s.run(2_000);
+        assert_eq!(s.why(B), Some(Why::SplitBrain));
+        s.until_set(&[A]);
+        read_all(&mut s);
+        assert_eq!(s.command(discard(B)), Ok(()));
+        s.until_whole();
+        read_all(&mut s);
+        s.end();
+    }
 }
 
 #[test]
