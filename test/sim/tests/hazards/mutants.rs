@@ -50,6 +50,8 @@ const NOTICED_BY: &[(Mutant, Scenario)] = &[
     (NoFlushOfProved, io::rule_w_a_flush_of_legs_that_missed_a_chunk_vouches_for_the_clean_one_that_left),
     (OnlyLeaversMarked, intent::finding_01_who_was_outside_is_marked_when_the_set_shrinks),
     (StaleLastWord, joins::h36_a_joiner_is_not_let_in_with_news_older_than_the_donors_last_copy),
+    (FirstPieceOnly, epochs::finding_07_however_many_regions_are_suspect_all_are_settled),
+    (AnyBatch, epochs::finding_07_a_late_answer_about_other_regions_says_nothing_of_these),
     (JoinerSettlesEntries, joins::finding_08_a_joiners_entries_say_nothing_of_members_that_left_after_it),
     (UnsuspectAtJoin, joins::rule_f_a_joiners_chunks_stay_suspect_where_nobody_in_the_set_is_clean),
     (CopyWithoutEntry, copies::a_copy_that_brings_an_unfinished_write_along_leaves_the_chunk_suspect),
