@@ -141,6 +141,8 @@ pub enum Mutant {
     GrowWithoutMarks,
     /// The chunk that was cut by the old end counts as clean everywhere.
     GrowWithoutCutChunk,
+    /// A client that serves one history starts the next generation from another that is newer.
+    SwitchSides,
 }
 
 #[cfg(feature = "mutants")]
@@ -244,5 +246,6 @@ impl Mutant {
         Self::ZeroedByOne,
         Self::GrowWithoutMarks,
         Self::GrowWithoutCutChunk,
+        Self::SwitchSides,
     ];
 }

@@ -46,10 +46,12 @@ impl Script {
         Self::with(Options::quiet(members))
     }
 
-    /// A pool with these options, active, the initial copies done.
+    /// A pool with these options, active, the initial copies done and their entries cleared: a store that dies with such
+    /// an entry copies the region again, whatever else is wrong.
     pub fn with(options: Options) -> Self {
         let mut script = Self::started(options);
         script.until("the pool is whole", World::is_whole);
+        script.until_no_entries();
         script
     }
 
@@ -104,6 +106,10 @@ impl Script {
     /// Waits until no store has a live intent entry.
     pub fn until_entries_clear(&mut self) {
         self.flush();
+        self.until_no_entries();
+    }
+
+    fn until_no_entries(&mut self) {
         self.until("all entries are cleared", |world| {
             world.nodes.iter().filter_map(|n| n.store.as_ref()).all(|store| store.live_entries() == 0)
         });

@@ -187,6 +187,16 @@ impl Client {
         known.into_iter().any(older) && !Mutant::BelieveOldImage.on()
     }
 
+    /// Does a newer record lack the epoch that was last active here? Every record of its history names it, so this one is of
+    /// another, made by force: a client that serves goes on with its own, and judges the member when it is to join.
+    fn is_elsewhere(&self, record: &EpochRecord) -> bool {
+        let lacks = |m: MemberId| record.members.has(m) && record.last_in[m.index()] < self.epoch;
+        self.held
+            && record.adopted > self.epoch
+            && self.set.iter().any(lacks)
+            && !Mutant::SwitchSides.on()
+    }
+
     /// What the reports that are here allow.
     fn outlook(&self) -> Outlook {
         let mut base = Base { reported: self.reported(), ..Base::default() };
@@ -197,7 +207,9 @@ impl Client {
             let other = |m: &MemberId| self.report(*m).is_some_and(|r| conflict(chosen, accepted, r, *m));
             base.discarded = base.reported.iter().filter(other).fold(MemberSet::EMPTY, MemberSet::with);
         }
-        let here = base.reported.minus(base.discarded);
+        let elsewhere = |m: &MemberId| self.report(*m).is_some_and(|r| self.is_elsewhere(&r.record));
+        let elsewhere = base.reported.iter().filter(elsewhere).fold(MemberSet::EMPTY, MemberSet::with);
+        let here = base.reported.minus(base.discarded.or(elsewhere));
         let records = here.iter().filter_map(|m| self.report(m)).map(|r| r.record);
         let Some(newest) = records.max_by_key(|record| record.adopted) else { return Outlook::Nobody };
         base.newest = newest;

@@ -153,3 +153,32 @@ pub(crate) fn h16_a_commit_that_was_only_in_the_journal_survives_the_next_crash(
     s.read(5);
     s.end();
 }
+
+#[test]
+pub(crate) fn finding_12_one_rotten_copy_of_metadata_is_harmless_and_two_are_refused() {
+    let mut s = Script::pool(2);
+    s.write(5);
+    for place in s.world.metadata_places() {
+        s.kill(B);
+        s.until_set(&[A]);
+        s.write(5);
+        s.world.rot_metadata(B, place[0]);
+        s.start(B);
+        s.until_whole();
+        s.read(5);
+    }
+    s.end();
+    let mut s = Script::pool(2);
+    for place in s.world.metadata_places() {
+        s.kill(B);
+        s.until_set(&[A]);
+        s.world.rot_metadata(B, place[0]);
+        s.world.rot_metadata(B, place[1]);
+        assert!(s.world.opens(B).is_err(), "both copies at {place:?} are rotten");
+        s.world.rot_metadata(B, place[0]);
+        s.world.rot_metadata(B, place[1]);
+        s.start(B);
+        s.until_whole();
+    }
+    s.end();
+}

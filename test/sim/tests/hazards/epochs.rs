@@ -97,3 +97,58 @@ pub(crate) fn finding_02_no_set_is_proposed_that_was_not_in_the_one_before() {
     s.until_whole();
     s.end();
 }
+
+/// A block in each of the four regions of a quiet pool; members list two regions at a time, and are asked about two.
+const ONE_IN_EACH_REGION: [u64; 4] = [1, 17, 40, 50];
+
+#[test]
+pub(crate) fn finding_07_however_many_regions_are_suspect_all_are_settled() {
+    let mut s = Script::pool(2);
+    s.hold(|e| e.to == B && matches!(e.msg, Msg::Io(io, _) if io.op.is_write()));
+    for block in ONE_IN_EACH_REGION {
+        s.submit(IoOp::Write, block, 1);
+    }
+    s.run(2);
+    // A has them all, B none.
+    s.crash_client();
+    s.world.drop_held();
+    s.restart_client();
+    s.until_whole();
+    for block in ONE_IN_EACH_REGION {
+        s.read(block);
+    }
+    s.end();
+}
+
+#[test]
+pub(crate) fn finding_07_a_late_answer_about_other_regions_says_nothing_of_these() {
+    let mut s = Script::pool(2);
+    s.kill(A);
+    s.until_set(&[B]);
+    s.write(40);
+    s.until_entries_clear();
+    s.hold(|e| matches!(e.msg, Msg::CopyRead { .. }));
+    s.start(A);
+    s.until_set(&[A, B]);
+    for block in ONE_IN_EACH_REGION {
+        s.write(block);
+    }
+    s.crash_client();
+    // A, which missed the chunk of block 40, is asked twice about the first two regions.
+    let answers = |e: &Envelope<'_>| e.from == A && matches!(e.msg, Msg::QueryReply { .. });
+    s.hold(answers);
+    let before = s.world.held();
+    s.restart_client();
+    s.until("A has answered twice", |w| w.held() == before + 2);
+    // The second answer comes when the client asks about the others, before the answer to that.
+    let first = std::cell::Cell::new(true);
+    s.let_go(|e| answers(e) && first.replace(false));
+    s.until("A has answered about the others", |w| w.held() == before + 2);
+    let first = std::cell::Cell::new(true);
+    s.let_go(|e| answers(e) && first.replace(false));
+    s.run(1);
+    s.world.release();
+    s.until_whole();
+    s.read(40);
+    s.end();
+}

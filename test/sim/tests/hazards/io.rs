@@ -166,3 +166,16 @@ pub(crate) fn rule_w_a_flush_of_legs_that_missed_a_chunk_vouches_for_the_clean_o
     s.read(5);
     s.end();
 }
+
+#[test]
+pub(crate) fn a_write_past_its_deadline_does_not_make_the_pool_wait_for_the_leg_that_owes_it() {
+    let mut s = Script::with(Options { deadline_ns: 20_000_000, ..Options::quiet(2) });
+    s.hold(|e| e.to == B && matches!(e.msg, Msg::Io(..)));
+    s.submit(IoOp::Write, 5, 1);
+    s.run(30);
+    s.kill(B);
+    s.world.drop_held();
+    s.until_set(&[A]);
+    s.write(5);
+    s.end();
+}

@@ -254,3 +254,33 @@ pub(crate) fn h36_a_joiner_is_not_let_in_with_news_older_than_the_donors_last_co
     s.read(5);
     s.end();
 }
+
+#[test]
+pub(crate) fn h15_a_joiner_keeps_what_it_alone_knows_of_itself() {
+    let mut s = Script::pool(2);
+    s.write(5);
+    s.until_entries_clear();
+    // A write that B alone executes, and that its client never ends: only B's own entry tells of it.
+    s.hold(|e| e.to == A && matches!(e.msg, Msg::Io(io, _) if io.op.is_write()));
+    s.submit(IoOp::Write, 5, 1);
+    s.run(2);
+    s.session_ends(B);
+    s.until_set(&[A]);
+    s.crash_client();
+    s.world.drop_held();
+    s.hold(|e| matches!(e.msg, Msg::CopyRead { .. }));
+    s.restart_client();
+    s.until_set(&[A, B]);
+    s.run(50);
+    s.kill(B);
+    s.until_set(&[A]);
+    s.read(5);
+    s.start(B);
+    s.until_set(&[A, B]);
+    s.run(50);
+    s.world.compare_legs();
+    s.world.release();
+    s.until_whole();
+    s.read(5);
+    s.end();
+}

@@ -1,4 +1,4 @@
-//! What must hold however large the pool is and however long it runs, one sentence each.
+//! What must hold however large or small the pool is, and however long it runs.
 
 use rmr_engine::IoError;
 use rmr_engine::client::Phase;
@@ -7,7 +7,7 @@ use rmr_sim::Options;
 use rmr_sim::script::{A, B, C, Script};
 
 #[test]
-fn an_idle_pool_makes_no_metadata_writes_after_it_has_settled() {
+pub(crate) fn an_idle_pool_makes_no_metadata_writes_after_it_has_settled() {
     let mut s = Script::pool(3);
     for block in [3, 20, 40] {
         s.write(block);
@@ -22,7 +22,7 @@ fn an_idle_pool_makes_no_metadata_writes_after_it_has_settled() {
 
 /// What only records peers' counters is not counted, but it is written: else this disk would be believed.
 #[test]
-fn a_disk_that_went_back_in_time_while_all_were_down_is_not_started_with() {
+pub(crate) fn a_disk_that_went_back_in_time_while_all_were_down_is_not_started_with() {
     let mut s = Script::pool(2);
     s.write(5);
     s.run(100);
@@ -40,7 +40,7 @@ fn a_disk_that_went_back_in_time_while_all_were_down_is_not_started_with() {
 }
 
 #[test]
-fn a_load_that_touches_every_region_keeps_few_entries_and_never_hangs() {
+pub(crate) fn a_load_that_touches_every_region_keeps_few_entries_and_never_hangs() {
     // 64 regions of one chunk of one block; nobody flushes but the client on its own.
     let options = Options {
         blocks: 64,
@@ -50,7 +50,8 @@ fn a_load_that_touches_every_region_keeps_few_entries_and_never_hangs() {
         intent_idle_ns: 60_000_000_000,
         ..Options::quiet(2)
     };
-    let mut s = Script::with(options);
+    let mut s = Script::started(options);
+    s.until_whole();
     let mut most = 0;
     for round in 0..6 {
         for block in 0..64 {
@@ -69,7 +70,7 @@ fn a_load_that_touches_every_region_keeps_few_entries_and_never_hangs() {
 }
 
 #[test]
-fn a_pool_of_zeroed_stores_starts_clean_everywhere() {
+pub(crate) fn a_pool_of_zeroed_stores_starts_clean_everywhere() {
     let mut s = Script::started(Options { zeroed: u8::MAX, ..Options::quiet(3) });
     s.until_set(&[A, B, C]);
     assert!(s.world.is_whole(), "nothing to copy");
@@ -81,7 +82,7 @@ fn a_pool_of_zeroed_stores_starts_clean_everywhere() {
 }
 
 #[test]
-fn one_store_that_does_not_read_zero_makes_the_others_copy() {
+pub(crate) fn one_store_that_does_not_read_zero_makes_the_others_copy() {
     let mut s = Script::started(Options { zeroed: 0b011, ..Options::quiet(3) });
     s.until_set(&[A, B, C]);
     assert!(!s.world.is_whole(), "C holds something else than A and B");
@@ -93,7 +94,7 @@ fn one_store_that_does_not_read_zero_makes_the_others_copy() {
 }
 
 #[test]
-fn a_client_learns_the_size_from_the_pool_and_not_from_its_configuration() {
+pub(crate) fn a_client_learns_the_size_from_the_pool_and_not_from_its_configuration() {
     for client_blocks in [7, 1_000] {
         let mut s = Script::started(Options { client_blocks, ..Options::quiet(2) });
         // Handed over before the pool has said how large it is.
@@ -108,7 +109,7 @@ fn a_client_learns_the_size_from_the_pool_and_not_from_its_configuration() {
 }
 
 #[test]
-fn a_device_that_has_grown_reads_the_same_from_every_leg() {
+pub(crate) fn a_device_that_has_grown_reads_the_same_from_every_leg() {
     let mut s = Script::pool(3);
     // 62 blocks in chunks of 4: the last chunk is cut, and holds something else behind the end on each disk.
     // Nothing is suspect there, or the start that grows it would settle that chunk anyway.
@@ -128,7 +129,7 @@ fn a_device_that_has_grown_reads_the_same_from_every_leg() {
 }
 
 #[test]
-fn a_growth_that_is_cut_short_by_the_death_of_everybody_is_whole_or_not_at_all() {
+pub(crate) fn a_growth_that_is_cut_short_by_the_death_of_everybody_is_whole_or_not_at_all() {
     for cut in 0..40 {
         let mut s = Script::pool(2);
         s.write(61);
@@ -154,7 +155,7 @@ fn a_growth_that_is_cut_short_by_the_death_of_everybody_is_whole_or_not_at_all()
 }
 
 #[test]
-fn a_member_that_was_away_while_the_device_grew_comes_back() {
+pub(crate) fn a_member_that_was_away_while_the_device_grew_comes_back() {
     let mut s = Script::pool(2);
     s.kill(B);
     s.until_set(&[A]);
@@ -171,7 +172,7 @@ fn a_member_that_was_away_while_the_device_grew_comes_back() {
 }
 
 #[test]
-fn a_growth_that_cannot_be_is_refused_in_clear_words() {
+pub(crate) fn a_growth_that_cannot_be_is_refused_in_clear_words() {
     let mut s = Script::pool(2);
     let said =
         |result: Result<u64, rmr_engine::client::ResizeError>| result.expect_err("refused").to_string();
@@ -180,5 +181,24 @@ fn a_growth_that_cannot_be_is_refused_in_clear_words() {
     s.write(5);
     s.read(5);
     assert_eq!(s.resize(164), Ok(164));
+    s.end();
+}
+
+#[test]
+pub(crate) fn finding_20_a_pool_of_one_member_comes_back_from_every_outage_alone() {
+    let mut s = Script::pool(1);
+    for round in 0..5 {
+        for block in 0..20 {
+            s.write(block);
+        }
+        s.submit(IoOp::Write, 7, 3);
+        s.run(round);
+        s.power_off(A);
+        s.crash_client();
+        s.start(A);
+        s.restart_client();
+        s.until_whole();
+        s.read(7);
+    }
     s.end();
 }
