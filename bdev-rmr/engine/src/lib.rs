@@ -21,7 +21,8 @@
 //! `intent` entries and their clearing, `copy` resync, `repair` what else is copied, `source` what it does for peers,
 //! `pace` how fast, `join` handing maps over, `meta` metadata and its commits, `open` reading it back · `client/`: `mod`
 //! state and timers, `ops` requests, `fanout` sending and answers, `reads` which leg serves, `deadlines`, `lanes` order of
-//! overlapping IO, `horizon` answered writes, `assembly`, `gather` its long lists, `change` shrink and join, `command`
+//! overlapping IO, `horizon` answered writes, `assembly`, `outlook` what reports allow, `gather` its long
+//! lists, `verdict` suspect chunks, `change` shrink and join, `command`
 //! membership, `status` who is waited for and why, `resize` growth, `scrub` · `mutant` test-only switches.
 //!
 //! # Where the tests are

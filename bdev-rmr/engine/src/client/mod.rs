@@ -20,14 +20,16 @@ mod gather;
 mod horizon;
 mod lanes;
 mod ops;
+mod outlook;
 mod reads;
 mod resize;
 mod scrub;
 mod status;
+mod verdict;
 
-pub use assembly::GivenUp;
 pub use command::{Command, CommandError};
 pub use ops::Request;
+pub use outlook::GivenUp;
 pub use reads::ReadPolicy;
 pub use resize::ResizeError;
 pub use scrub::{Scrub, ScrubCommand, ScrubRange, ScrubState};
@@ -225,7 +227,7 @@ pub struct Client {
     /// By member: newest epoch of this history in whose set it was.
     last_in: [Epoch; MEMBERS_MAX],
     command: Option<command::Running>,
-    given_up: assembly::GivenUp,
+    given_up: GivenUp,
     promise: Promise,
     epoch: Epoch,
     set: MemberSet,
@@ -276,7 +278,7 @@ impl Client {
             resting: MemberSet::EMPTY,
             last_in: [Epoch::default(); MEMBERS_MAX],
             command: None,
-            given_up: assembly::GivenUp::default(),
+            given_up: GivenUp::default(),
             promise: Promise::default(),
             epoch: Epoch::default(),
             set: MemberSet::EMPTY,
