@@ -246,6 +246,10 @@ impl Client {
 
     pub(super) fn end_command(&mut self, result: Result<(), CommandError>, out: &mut Vec<ClientAction>) {
         if let Some(running) = self.command.take() {
+            if result.is_ok() {
+                // Whatever stood in the way has been dealt with; if not, its next join says so.
+                self.legs[running.command.member().index()].why = None;
+            }
             out.push(ClientAction::Commanded { tag: running.tag, result });
         }
     }
