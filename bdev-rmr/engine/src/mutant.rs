@@ -137,6 +137,8 @@ pub enum Mutant {
     ZeroedByOne,
     /// A client that serves one history starts the next generation from another that is newer.
     SwitchSides,
+    /// What a disk said of itself in an epoch that is over counts for the one in its place (H45).
+    AnyCounter,
 }
 
 #[cfg(feature = "mutants")]
@@ -238,5 +240,6 @@ impl Mutant {
         Self::JoinerSettlesEntries,
         Self::ZeroedByOne,
         Self::SwitchSides,
+        Self::AnyCounter,
     ];
 }

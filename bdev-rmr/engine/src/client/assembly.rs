@@ -190,10 +190,7 @@ impl Client {
     /// another, made by force: a client that serves goes on with its own, and judges the member when it is to join.
     fn is_elsewhere(&self, record: &EpochRecord) -> bool {
         let lacks = |m: MemberId| record.members.has(m) && record.last_in[m.index()] < self.epoch;
-        self.held
-            && record.adopted > self.epoch
-            && self.set.iter().any(lacks)
-            && !Mutant::SwitchSides.on()
+        self.held && record.adopted > self.epoch && self.set.iter().any(lacks) && !Mutant::SwitchSides.on()
     }
 
     /// What the reports that are here allow.

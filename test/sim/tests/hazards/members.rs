@@ -2,8 +2,10 @@
 
 use crate::commands::{add, member, remove, replace, rest, with_a_stale_leg, with_spares};
 use rmr_engine::client::{Command, CommandError, Why};
+use rmr_proto::Msg;
 use rmr_sim::Options;
 use rmr_sim::script::{A, B, C, Script};
+use rmr_sim::world::Envelope;
 
 #[test]
 pub(crate) fn a_store_that_the_pool_does_not_name_is_let_in_by_add_alone() {
@@ -233,6 +235,37 @@ pub(crate) fn empty_stores_alone_do_not_pass_for_a_new_pool() {
     assert!(s.status().set.is_empty());
     s.start(B);
     s.until_set(&[B]);
+    s.read(5);
+    s.end();
+}
+
+#[test]
+pub(crate) fn h45_a_late_answer_of_a_disk_that_is_gone_does_not_condemn_the_one_in_its_place() {
+    let mut s = Script::pool(2);
+    for _ in 0..20 {
+        s.write(5);
+        s.until_entries_clear();
+    }
+    s.kill(B);
+    s.until_set(&[A]);
+    // B is asked again, and says a second time that it adopted: that is on its way for long.
+    let adopted = |e: &Envelope<'_>| e.from == B && matches!(e.msg, Msg::Adopted { .. });
+    s.hold(adopted);
+    s.start(B);
+    s.until("B has answered twice", |w| w.held() == 2);
+    let first = std::cell::Cell::new(true);
+    s.let_go(|e| adopted(e) && first.replace(false));
+    s.world.drop_filters();
+    s.until_whole();
+    assert_eq!(s.command(replace(B)), Ok(()));
+    s.wipe(B);
+    s.until_whole();
+    s.world.release();
+    s.run(100);
+    // Who is older than others know is not started with.
+    s.crash_client();
+    s.restart_client();
+    s.until_whole();
     s.read(5);
     s.end();
 }

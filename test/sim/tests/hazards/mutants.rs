@@ -72,6 +72,7 @@ const NOTICED_BY: &[(Mutant, Scenario)] = &[
     (EjectTheLast, media::a_leg_with_too_many_read_errors_leaves_unless_it_is_the_last_whole_one),
     (ScrubWithoutLanes, scrub::a_scrub_under_load_finds_nothing_where_nothing_rotted),
     (ScrubBelievesFirst, scrub::h46_a_scrub_finds_rot_and_the_majority_repairs_it),
+    (AnyCounter, members::h45_a_late_answer_of_a_disk_that_is_gone_does_not_condemn_the_one_in_its_place),
     (SwitchSides, sides::finding_13_the_side_that_comes_second_finds_the_other_and_is_not_overwritten),
     (ZeroedByOne, scale::one_store_that_does_not_read_zero_makes_the_others_copy),
 ];
