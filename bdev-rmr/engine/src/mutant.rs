@@ -131,8 +131,6 @@ pub enum Mutant {
     FirstPieceOnly,
     /// An answer about other regions than those asked about now counts.
     AnyBatch,
-    /// The counter in a late answer counts, whichever disk sent it (H45).
-    LateCounterCounts,
     /// A joiner's own entries count against members that have left since.
     JoinerSettlesEntries,
     /// One store that reads zero makes a new pool start clean (rule N).
@@ -143,6 +141,8 @@ pub enum Mutant {
     GrowWithoutCutChunk,
     /// A client that serves one history starts the next generation from another that is newer.
     SwitchSides,
+    /// What a disk said of itself in an epoch that is over counts for the one in its place (H45).
+    AnyCounter,
 }
 
 #[cfg(feature = "mutants")]
@@ -241,11 +241,11 @@ impl Mutant {
         Self::ScrubBelievesFirst,
         Self::FirstPieceOnly,
         Self::AnyBatch,
-        Self::LateCounterCounts,
         Self::JoinerSettlesEntries,
         Self::ZeroedByOne,
         Self::GrowWithoutMarks,
         Self::GrowWithoutCutChunk,
         Self::SwitchSides,
+        Self::AnyCounter,
     ];
 }

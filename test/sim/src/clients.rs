@@ -98,6 +98,10 @@ impl World {
             let split = !self.forced && client.sees_split_brain();
             if client.phase() == Phase::Active && client.epoch() != self.last_epoch {
                 self.last_epoch = client.epoch();
+                if self.stats.epochs == 0 {
+                    // Whoever was formatted for the pool and heard of before it was made is a member, and no stranger.
+                    client.set().iter().for_each(|member| self.kept_out[member.index()] = None);
+                }
                 self.stats.epochs += 1;
             }
             self.check_kept_out(host);

@@ -40,16 +40,6 @@ impl World {
         self.release();
     }
 
-    /// Commits that a running store has counted.
-    pub fn counter(&self, node: usize) -> u64 {
-        self.nodes[node].store.as_ref().map_or(0, |store| store.durable().record.counter)
-    }
-
-    /// What the first client knows of them.
-    pub fn known_counter(&self, node: usize) -> u64 {
-        self.hosts[0].client.as_ref().map_or(0, |client| client.stamps()[node].counter)
-    }
-
     /// Chunks that a running store has not clean.
     pub fn dirty_chunks(&self, node: usize) -> u64 {
         self.nodes[node].store.as_ref().map_or(u64::MAX, rmr_engine::store::Store::dirty_chunks)

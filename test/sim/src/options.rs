@@ -202,7 +202,24 @@ impl Options {
         o.add_media(rng);
         o.add_operations(rng);
         o.resize = if rng.u8(0..3) == 0 { rng.u32(1..6) } else { 0 };
+        if rng.u8(0..4) == 0 {
+            o.crowd(rng);
+        }
         o
+    }
+
+    /// Everything close together: few blocks, faults that follow each other before the last has healed, copies that take
+    /// their time. What needs three or four things in the right order happens here, in seconds and not in hours.
+    fn crowd(&mut self, rng: &mut fastrand::Rng) {
+        self.blocks = rng.u64(9..24);
+        self.hot_blocks = rng.u64(2..6);
+        self.chunk_shift = rng.u8(0..2);
+        self.fault_every_ns = rng.u64(8 * MS..60 * MS);
+        self.heal_ns = rng.u64(10 * MS..120 * MS);
+        self.intent_idle_ns = rng.u64(MS..30 * MS);
+        self.resync.bytes_per_sec = rng.u64(50_000..400_000);
+        self.safety_ns = rng.u64(10_000 * MS..30_000 * MS);
+        (self.kill, self.client_crash) = (self.kill.max(3), self.client_crash.max(2));
     }
 
     /// The swarm of the first seeds of `seeds.txt`. It stays as it is: they were found with it.

@@ -141,6 +141,15 @@ fn heal(world: &mut World) {
         let text = world.describe();
         world.fail(format!("{left} requests have not ended ({ios} did since the calm):{text}"));
     }
+    // The last of the load may have started a new generation, with something to copy.
+    let end = world.now + world.options.liveness_ns;
+    while !world.is_whole() && world.now < end && world.breach.is_none() {
+        world.run_until(world.now + 20 * MS);
+    }
+    if !world.is_whole() && world.breach.is_none() {
+        let text = world.describe();
+        world.fail(format!("not whole again after the last request:{text}"));
+    }
     world.media_phase();
     world.compare_legs();
 }

@@ -180,9 +180,8 @@ impl Client {
         counter: u64,
         out: &mut Vec<ClientAction>,
     ) {
-        if Mutant::LateCounterCounts.on() {
-            let stamp = &mut self.legs[from.index()].stamp;
-            stamp.counter = stamp.counter.max(counter);
+        if Mutant::AnyCounter.on() {
+            self.note_counter(from, counter);
         }
         if self.phase == Phase::Assembling {
             self.start_adopted(now, from, epoch, out);
@@ -193,10 +192,11 @@ impl Client {
         }
         let Some(change) = self.change.as_mut().filter(|c| c.proposal.epoch == epoch) else { return };
         change.adopted = change.adopted.with(from);
-        // Only now: a late answer may be of a disk that has been replaced since, and must not age the new one.
-        let stamp = &mut self.legs[from.index()].stamp;
-        stamp.counter = stamp.counter.max(counter);
         let set = change.proposal.set;
+        // Not before the epoch is known to be this one: a late answer may be that of a disk which is gone, and its counter
+        // would condemn the one in its place.
+        self.note_counter(from, counter);
+        let Some(change) = &self.change else { return };
         if !set.within(change.adopted) {
             let leads = change.proposal.origin == Origin::Join { member: from };
             if leads || change.proposal.keeper == Some(from) {
@@ -216,6 +216,11 @@ impl Client {
             }
         }
         self.activate(now, epoch, set, false, out);
+    }
+
+    fn note_counter(&mut self, member: MemberId, counter: u64) {
+        let stamp = &mut self.legs[member.index()].stamp;
+        stamp.counter = stamp.counter.max(counter);
     }
 
     /// Everybody in `set` has adopted `epoch`.

@@ -63,7 +63,6 @@ const NOTICED_BY: &[(Mutant, Scenario)] = &[
     (KeepStamp, members::a_removed_member_that_is_added_again_counts_as_another_disk),
     (JoinForeign, sides::finding_13_a_member_that_wrote_in_another_history_is_refused_and_said),
     (ForgetLastIn, sides::a_member_that_was_left_alone_and_wrote_nothing_comes_back_by_itself),
-    (LateCounterCounts, members::h45_a_late_answer_of_a_replaced_disk_does_not_age_the_new_one),
     (GrowWithoutMarks, scale::a_device_that_has_grown_reads_the_same_from_every_leg),
     (GrowWithoutCutChunk, scale::a_device_that_has_grown_reads_the_same_from_every_leg),
     (VoidLastCopy, members::h39_another_disk_is_not_let_in_while_nobody_else_holds_everything),
@@ -75,6 +74,7 @@ const NOTICED_BY: &[(Mutant, Scenario)] = &[
     (EjectTheLast, media::a_leg_with_too_many_read_errors_leaves_unless_it_is_the_last_whole_one),
     (ScrubWithoutLanes, scrub::a_scrub_under_load_finds_nothing_where_nothing_rotted),
     (ScrubBelievesFirst, scrub::h46_a_scrub_finds_rot_and_the_majority_repairs_it),
+    (AnyCounter, members::h45_a_late_answer_of_a_disk_that_is_gone_does_not_condemn_the_one_in_its_place),
     (SwitchSides, sides::finding_13_the_side_that_comes_second_finds_the_other_and_is_not_overwritten),
     (ZeroedByOne, scale::one_store_that_does_not_read_zero_makes_the_others_copy),
 ];
