@@ -53,6 +53,16 @@ pub enum Origin {
     },
 }
 
+impl Origin {
+    /// Who comes in, if somebody does.
+    pub const fn joiner(self) -> Option<MemberId> {
+        match self {
+            Self::Join { member } => Some(member),
+            _ => None,
+        }
+    }
+}
+
 /// What peers remember of a member's disk: proof that it did not go back in time.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub struct Stamp {

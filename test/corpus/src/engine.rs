@@ -6,7 +6,9 @@
 
 use std::collections::BTreeSet;
 
-use rmr_engine::client::{Client, ClientAction, ClientConfig, ClientEvent, Request};
+use rmr_engine::client::{
+    Client, ClientAction, ClientConfig, ClientEvent, Command, Request, ScrubCommand, ScrubRange, StartOptions,
+};
 use rmr_engine::store::{Store, format};
 use rmr_engine::{DiskOp, Party, StoreAction, StoreConfig, StoreEvent};
 use rmr_proto::disk::Superblock;
@@ -250,6 +252,10 @@ impl StoreRig {
                 assert!(self.store.geometry().holds(range), "{range:?} is outside the device");
                 self.disk.push((op, true));
             }
+            StoreAction::Checksum { op, range } => {
+                assert!(self.store.geometry().holds(range), "{range:?} is outside the device");
+                self.disk.push((op, false));
+            }
             StoreAction::Flush { op } => self.disk.push((op, false)),
             StoreAction::MetaWrite { offset, bytes } => {
                 let place = self.area.get_mut(offset as usize..offset as usize + bytes.len());
@@ -279,6 +285,10 @@ impl StoreRig {
     }
 
     fn answer(&mut self, op: DiskOp, read: bool, ok: bool) {
+        if matches!(op, DiskOp::Check(_)) {
+            self.event(StoreEvent::Checksum { op, crc: ok.then_some(self.now as u32) });
+            return;
+        }
         let buf = (read && ok).then(|| self.buffer());
         self.bufs.extend(buf);
         self.event(StoreEvent::Disk { op, ok, buf });
@@ -344,8 +354,21 @@ impl StoreRig {
                 regions: p.list(Program::misses),
             })),
             11 => Msg::CopyRead { epoch, copy: p.number(), chunk: ChunkNo(p.number()) },
-            12 => Msg::CopyReply { epoch, copy: p.number(), buf: payload },
+            12 => {
+                let (copy, last, unreadable) = (p.number(), Seq(p.number()), p.flag());
+                Msg::CopyReply { epoch, copy, last, unreadable, buf: payload }
+            }
             13 => Msg::Cleared { epoch, region: RegionNo(p.number()), chunks: p.bits() },
+            14 if p.flag() => {
+                let (tag, chunk) = (Tag { slot: p.byte().into(), sending: 1 }, ChunkNo(p.number()));
+                match p.flag() {
+                    true => Msg::Check { epoch, tag, chunk },
+                    false => {
+                        let (number, answered) = (p.number(), Seq(p.number()));
+                        Msg::Repair { epoch, tag, number, answered, chunk }
+                    }
+                }
+            }
             14 => Msg::ClearedAck { epoch, region: RegionNo(p.number()), chunks: p.bits() },
             _ if p.flag() => {
                 Msg::SuspectPull { promise: p.promise(record.promise), cursor: RegionNo(p.number()) }
@@ -381,6 +404,10 @@ impl StoreRig {
             reference: p.flag().then(|| p.member()),
             base: p.epoch(record.adopted),
             peers: std::array::from_fn(|_| p.stamp()),
+            resting: if p.flag() { MemberSet::EMPTY } else { p.members() },
+            last_in: std::array::from_fn(|_| p.epoch(record.adopted)),
+            keeper: (p.byte() & 7 == 7).then(|| p.member()),
+            forced: p.byte() & 7 == 7,
             verdicts: p.list(Program::misses),
             parts: u32::from(p.byte() % 8 / 6),
         }
@@ -421,10 +448,17 @@ impl ClientRig {
                 self.now += u64::from(p.byte()) * 20 * MS;
                 self.event(ClientEvent::Tick);
             }
-            1 => self.event(ClientEvent::Start { takeover: p.flag() }),
+            1 => {
+                let options = StartOptions {
+                    takeover: p.flag(),
+                    force: if p.byte() < 224 { MemberSet::EMPTY } else { p.members() },
+                    accept: (p.byte() >= 224).then(|| p.member()),
+                };
+                self.event(ClientEvent::Start(options));
+            }
             2 => self.event(ClientEvent::Up(MemberId::at(usize::from(p.byte()) % 3))),
             3 => self.event(ClientEvent::Down(MemberId::at(usize::from(p.byte()) % 3))),
-            4 if p.byte() == 9 => self.event(ClientEvent::Resize { blocks: 60 + p.number() % 64 }),
+            4 if p.byte() < 64 => self.manage(p),
             4 | 5 => self.submit(p),
             6 => {
                 let from = p.member();
@@ -440,6 +474,28 @@ impl ClientRig {
     fn buffer(&mut self) -> BufId {
         self.next_buf += 1;
         BufId(self.next_buf)
+    }
+
+    /// Membership, size and scrubs.
+    fn manage(&mut self, p: &mut Program<'_>) {
+        let (member, force, on) = (p.member(), p.flag(), p.flag());
+        let command = match p.byte() % 8 {
+            0 => Command::Add { member },
+            1 => Command::Remove { member, force },
+            2 => Command::Maintenance { member, on },
+            3 => Command::Replace { member, force },
+            4 => Command::Discard { member, force },
+            5 => return self.event(ClientEvent::Resize { blocks: 60 + p.number() % 64 }),
+            6 => return self.event(ClientEvent::Scrub(ScrubCommand::Stop)),
+            _ => {
+                let (first, end) = (ChunkNo(p.number()), ChunkNo(p.number()));
+                let (believe, pace_ns) = (p.flag().then(|| p.member()), p.number());
+                let range = ScrubRange { first, end, believe, pace_ns };
+                return self.event(ClientEvent::Scrub(ScrubCommand::Start(range)));
+            }
+        };
+        self.user += 1;
+        self.event(ClientEvent::Command { tag: self.user, command });
     }
 
     fn submit(&mut self, p: &mut Program<'_>) {
@@ -478,6 +534,7 @@ impl ClientRig {
                 ClientAction::Complete { buf, .. } => {
                     assert!(buf.is_none_or(|buf| self.bufs.remove(&buf)), "{buf:?} was given back twice");
                 }
+                ClientAction::Commanded { .. } => {}
                 ClientAction::Resized(result) => {
                     assert!(result.is_err() || result == Ok(self.client.geometry().blocks()), "{result:?}");
                 }
@@ -555,6 +612,16 @@ impl ClientRig {
                     counter: p.number(),
                 };
                 Msg::IoReply(reply, payload.then_some(buf))
+            }
+            Msg::Check { epoch, tag, .. } => Msg::Checked {
+                epoch: p.epoch(epoch),
+                tag,
+                status: if honest { IoStatus::Done } else { IoStatus::DiskError },
+                crc: u32::from(p.flag()),
+            },
+            Msg::Repair { epoch, tag, .. } => {
+                let status = if honest { IoStatus::Done } else { IoStatus::NotClean };
+                Msg::Repaired { epoch: p.epoch(epoch), tag, status }
             }
             Msg::Beat { epoch, .. } => Msg::BeatReply {
                 epoch: p.epoch(epoch),

@@ -29,10 +29,7 @@ enum JoinStep {
 impl Change {
     /// Who has to adopt before the others are asked: a joiner, or who keeps everything.
     fn first(&self) -> Option<MemberId> {
-        let leads = match self.proposal.origin {
-            Origin::Join { member } => Some(member),
-            _ => self.proposal.keeper,
-        };
+        let leads = self.proposal.origin.joiner().or(self.proposal.keeper);
         leads.filter(|member| !self.adopted.has(*member))
     }
 }
@@ -272,7 +269,9 @@ impl Client {
                 if change.proposal.keeper == Some(from) && !change.adopted.has(from) {
                     self.keeper_refused(now, change.proposal.set, out);
                 } else {
-                    self.lose(now, from, out);
+                    // A member called chunks clean after its last word: the joiner comes again, and nobody is lost.
+                    let joiner = change.proposal.origin.joiner().filter(|_| self.bound.has(from));
+                    self.lose(now, joiner.unwrap_or(from), out);
                 }
             }
             _ => {}

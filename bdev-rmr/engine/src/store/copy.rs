@@ -278,7 +278,7 @@ impl Store {
                 self.end_copy(now, id, false, out)
             }
             Step::Reading(_) if late => self.ask_source(now, id, out),
-            Step::Telling(left) if late => self.tell(now, id, left, out),
+            Step::Telling(left) if left.is_empty() || late => self.tell(now, id, left, out),
             _ => {}
         }
     }
@@ -408,11 +408,13 @@ impl Store {
         self.tell(now, id, peers, out);
     }
 
-    /// Tells peers that the chunk is durable here; when nobody is left to be told, clears it.
+    /// Tells peers that the chunk is durable here; when nobody is left to be told, clears it, unless a joiner is being let
+    /// in with what was said before.
     fn tell(&mut self, now: Now, id: u64, left: MemberSet, out: &mut Vec<StoreAction>) {
         let epoch = self.meta.ram.record.adopted;
         let Some(copy) = self.copies.active.get_mut(&id) else { return };
-        if left.is_empty() || Mutant::ClearUntold.on() {
+        let quiet = now < self.quiet_until;
+        if (left.is_empty() || Mutant::ClearUntold.on()) && !quiet {
             self.clear(id, out);
             return;
         }
@@ -427,6 +429,7 @@ impl Store {
 
     pub(super) fn on_cleared_ack(
         &mut self,
+        now: Now,
         peer: MemberId,
         epoch: Epoch,
         region: RegionNo,
@@ -445,11 +448,9 @@ impl Store {
             _ => None,
         });
         let Some((id, left)) = found else { return };
-        if left.is_empty() {
-            self.clear(id, out);
-        } else if let Some(copy) = self.copies.active.get_mut(&id) {
-            copy.step = Step::Telling(left);
-        }
+        let Some(copy) = self.copies.active.get_mut(&id) else { return };
+        copy.step = Step::Telling(left);
+        self.step_copy(now, id, out);
     }
 
     fn clear(&mut self, id: u64, out: &mut Vec<StoreAction>) {

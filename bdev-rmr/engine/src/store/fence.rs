@@ -398,7 +398,7 @@ impl Store {
             (self.answered, self.flushed) = (Seq(0), Seq(0));
         }
         self.forget_beyond();
-        self.last_word = None;
+        (self.last_word, self.quiet_until) = (None, 0);
         self.requests.new_epoch();
         self.copies.new_epoch();
         self.sources.new_epoch();

@@ -8,6 +8,10 @@ use rmr_proto::{
     ChunkBits, Epoch, MEMBERS_MAX, MapSlice, MemberId, MemberSet, Msg, RegionMisses, RegionNo, Stamp,
 };
 
+/// How long a donor calls nothing clean after it was asked for its last word, in times of `peer_timeout_ns`. Letting the
+/// joiner in takes a few round trips; if it took longer, the proposal is refused and the joiner comes again.
+const QUIET_TIMEOUTS: u64 = 2;
+
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 struct Donor {
     done: bool,
@@ -188,6 +192,7 @@ impl Store {
     /// A joiner asks for a slice of the maps.
     pub(super) fn on_pull(
         &mut self,
+        now: Now,
         from: Party,
         (epoch, attempt): (Epoch, u64),
         stamp: Stamp,
@@ -205,6 +210,7 @@ impl Store {
         }
         if attempt & 1 == 1 {
             // The last word before the joiner is let in: what is called clean after it would not reach the joiner.
+            self.quiet_until = now + QUIET_TIMEOUTS * self.config.peer_timeout_ns;
             let Some(clears) = self.copies.clears() else { return };
             // The first counts: the joiner may have taken that one, and not what it asked for again.
             if self.last_word.is_none_or(|(to, asked, _)| (to, asked) != (joiner, attempt)) {

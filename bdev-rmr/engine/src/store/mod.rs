@@ -76,6 +76,8 @@ pub struct Store {
     joining: Option<join::Joining>,
     /// Whom the last word was given to, in which attempt, and how many chunks had been called clean by then.
     last_word: Option<(MemberId, u64, u64)>,
+    /// Until then nothing is called clean here: a joiner has asked for the last word, and would be refused.
+    quiet_until: Now,
     changes: BTreeMap<RegionNo, u64>,
     change: u64,
     /// Writes, copies' writes and flushes that the disk has.
@@ -129,6 +131,7 @@ impl Store {
             sources: source::Sources::default(),
             joining: None,
             last_word: None,
+            quiet_until: 0,
             changes: BTreeMap::new(),
             change: 0,
             on_disk: 0,
@@ -185,7 +188,7 @@ impl Store {
                 self.on_join(now, from, (epoch, set, attempt, last), out);
             }
             (Party::Member(_), Msg::MapPull { epoch, attempt, stamp, since, cursor }) => {
-                self.on_pull(from, (epoch, attempt), stamp, since, cursor, out);
+                self.on_pull(now, from, (epoch, attempt), stamp, since, cursor, out);
             }
             (Party::Member(peer), Msg::MapSlice(slice)) => self.on_slice(now, peer, &slice, out),
             (Party::Member(peer), Msg::CopyRead { epoch, copy, chunk }) => {
@@ -205,7 +208,7 @@ impl Store {
                 self.on_cleared(peer, epoch, region, chunks, out);
             }
             (Party::Member(peer), Msg::ClearedAck { epoch, region, chunks }) => {
-                self.on_cleared_ack(peer, epoch, region, chunks, out);
+                self.on_cleared_ack(now, peer, epoch, region, chunks, out);
             }
             (_, other) => release(other, out),
         }
