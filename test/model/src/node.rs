@@ -111,22 +111,18 @@ impl Node {
         let mut all = Vec::new();
         let Some(store) = &mut self.store else { return all };
         self.committing = false;
-        loop {
+        // Home pages go to the disk several at a time; the next record begins when all of them are there.
+        let mut under_way = 1;
+        while under_way > 0 && !self.committing {
             let mut out = Vec::new();
             store.on(now, StoreEvent::Disk { op: DiskOp::Meta, ok: true, buf: None }, &mut out);
-            let write = |a: &StoreAction| match a {
-                StoreAction::MetaWrite { offset, .. } => Some(*offset),
-                _ => None,
-            };
-            let next = out.iter().find_map(write);
-            all.extend(out.into_iter().filter(|a| write(a).is_none()));
-            match next {
-                Some(JOURNAL_AT) => {
-                    self.committing = true;
-                    break;
+            under_way -= 1;
+            for action in out {
+                match action {
+                    StoreAction::MetaWrite { offset: JOURNAL_AT, .. } => self.committing = true,
+                    StoreAction::MetaWrite { .. } => under_way += 1,
+                    other => all.push(other),
                 }
-                Some(_) => {}
-                None => break,
             }
         }
         self.durable = store.durable().clone();

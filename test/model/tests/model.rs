@@ -17,7 +17,7 @@ fn no_interleaving_of_a_small_world_breaks_a_promise() {
 
 #[test]
 fn a_search_looks_at_the_same_states_every_time() {
-    let config = Config::named("slow-disks").expect("a world of that name");
+    let config = Config::named("ghost").expect("a world of that name");
     let (first, second) = (search(&config, &QUICK), search(&config, &QUICK));
     assert_eq!((first.states, first.steps, first.depth), (second.states, second.steps, second.depth));
     assert!(first.exhausted && first.states > 1_000, "{first:?}");
@@ -53,7 +53,9 @@ mod old_mistakes {
             Mutant::activate(Some(*mutant));
             let outcome = search(&config, &limits);
             Mutant::activate(None);
-            assert!(outcome.breach.is_some(), "{mutant:?} is not found in {world}: {outcome:?}");
+            // Not a world that fails before its first step: that shows nothing.
+            let found = outcome.breach.as_ref().is_some_and(|(_, steps)| !steps.is_empty());
+            assert!(found, "{mutant:?} is not found in {world}: {outcome:?}");
             println!("{mutant:?}: {world}, depth {}, {} states", outcome.depth, outcome.states);
         }
     }
