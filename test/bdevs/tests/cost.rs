@@ -46,6 +46,8 @@ fn job(bdev: &str, workload: Workload, ios: u64) -> JobSpec {
         limit: Limit::Ios(ios),
         latency: true,
         seed: 1,
+        go_on: false,
+        state: None,
     }
 }
 

@@ -196,8 +196,7 @@ impl Store {
         from: Party,
         (epoch, attempt): (Epoch, u64),
         stamp: Stamp,
-        since: u64,
-        cursor: RegionNo,
+        (since, cursor): (u64, RegionNo),
         out: &mut Vec<StoreAction>,
     ) {
         let Party::Member(joiner) = from else { return };

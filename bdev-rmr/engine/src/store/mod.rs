@@ -188,7 +188,7 @@ impl Store {
                 self.on_join(now, from, (epoch, set, attempt, last), out);
             }
             (Party::Member(_), Msg::MapPull { epoch, attempt, stamp, since, cursor }) => {
-                self.on_pull(now, from, (epoch, attempt), stamp, since, cursor, out);
+                self.on_pull(now, from, (epoch, attempt), stamp, (since, cursor), out);
             }
             (Party::Member(peer), Msg::MapSlice(slice)) => self.on_slice(now, peer, &slice, out),
             (Party::Member(peer), Msg::CopyRead { epoch, copy, chunk }) => {
