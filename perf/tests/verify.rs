@@ -2,7 +2,6 @@
 
 #![allow(clippy::expect_used, missing_docs)]
 
-#[allow(dead_code, reason = "the other test file uses the rest")]
 mod run;
 
 use run::{Ended, Running, first_core, perf_with};

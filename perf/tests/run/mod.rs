@@ -1,5 +1,7 @@
 //! Runs the binary, and talks to it while it runs.
 
+#![allow(dead_code, reason = "each test file uses some of it")]
+
 use serde_json::{Deserializer, Value, json};
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
