@@ -180,7 +180,11 @@ fn a_device_that_vanishes_fails_its_io_and_nobody_elses() {
     let Some(bed) = Bed::new(&[8 * MIB], &[], &[]) else { return };
     let out = bed.run(VANISHES).expect_success().stdout;
     let (json, code) = result(&out, "load");
-    assert_eq!((code.as_str(), json["total"].get("wrong")), ("1", None), "{out}");
+    assert_eq!(
+        (code.as_str(), json["total"].get("wrong"), &json["ended_early"]),
+        ("1", None, &true.into()),
+        "{out}"
+    );
     let errors = |bdev: usize| json["bdevs"][bdev]["errors"].as_u64();
     assert!(errors(0) > Some(100) && errors(1) == Some(0), "{out}");
     let gone = part(&out, "gone");
