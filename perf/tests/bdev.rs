@@ -213,7 +213,7 @@ fn a_configuration_that_is_wrong_or_makes_no_bdev_is_refused() {
 
 #[test]
 fn an_interrupt_ends_the_run_and_what_was_measured_is_told() {
-    let running = Running::start(CONFIG, "-t 600 --json");
+    let mut running = Running::start(CONFIG, "-t 600 --json");
     running.wait_for_io("Null0");
     running.interrupt();
     let json = running.wait().json(0);
@@ -225,7 +225,7 @@ fn an_interrupt_ends_the_run_and_what_was_measured_is_told() {
 
 #[test]
 fn an_io_that_fails_is_told_in_words_and_by_the_exit_code() {
-    let running = Running::start(CONFIG, "-t 600 -b Malloc0 --json");
+    let mut running = Running::start(CONFIG, "-t 600 -b Malloc0 --json");
     running.wait_for_io("Malloc0");
     running.call("bdev_malloc_delete", r#"{"name":"Malloc0"}"#);
     let json = running.wait().json(1);

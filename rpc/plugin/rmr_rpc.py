@@ -48,4 +48,12 @@ METHODS = [
     ("rmr_get_schema", "Describe every method: parameters as JSON Schema, examples, phase", []),
     ("rmr_get_version", "Show the version of this target", []),
     ("rmr_get_memory", "Show the memory used for buffers and memory disks, and what would improve it", []),
+    ("bdev_set_io_trace", "Note one of so many IOs: what it was, when it began and ended", [
+        ("every", {"type": int, "required": True, "help": "Note one of so many IOs of each io channel, and forget what was noted before; 0: none"}),
+        ("name", {"help": "Name, alias or UUID of the bdev; all that there are now without it"}),
+    ]),
+    ("bdev_get_io_trace", "Show the IOs that were noted, by io channel", [
+        ("name", {"help": "Name, alias or UUID of the bdev; all that are traced without it"}),
+        ("count", {"type": int, "help": "Most records of each io channel, the newest; default 256, which is all that are kept"}),
+    ]),
 ]

@@ -1,5 +1,7 @@
 //! Runs the binary, and talks to it while it runs.
 
+#![allow(dead_code, reason = "each test file uses some of it")]
+
 use serde_json::{Deserializer, Value, json};
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
@@ -117,16 +119,31 @@ impl Running {
         Ended { code, stdout: text(output.stdout), stderr: text(output.stderr) }
     }
 
-    /// Waits until this bdev has completed reads.
-    pub(crate) fn wait_for_io(&self, bdev: &str) {
+    /// As `kill -9` does, and waits until it is gone.
+    pub(crate) fn kill(mut self) {
+        self.child.kill().expect("our child");
+        self.child.wait().expect("our child");
+    }
+
+    /// Waits until this bdev has completed a read or write.
+    pub(crate) fn wait_for_io(&mut self, bdev: &str) {
+        self.wait_for_ios(bdev, 1);
+    }
+
+    /// Waits until this bdev has completed so many reads and writes.
+    pub(crate) fn wait_for_ios(&mut self, bdev: &str, ios: u64) {
         let deadline = Instant::now() + BOUND;
-        let reads = || {
-            let answer = self.try_call("bdev_get_iostat", &format!(r#"{{"name":"{bdev}"}}"#))?;
-            answer["result"]["bdevs"][0]["num_read_ops"].as_u64()
+        let done = |answer: Value| {
+            let of = |kind: &str| answer["result"]["bdevs"][0][kind].as_u64();
+            Some(of("num_read_ops")? + of("num_write_ops")?)
         };
-        while reads().is_none_or(|reads| reads == 0) {
-            assert!(Instant::now() < deadline, "no IO on {bdev} within {BOUND:?}");
-            std::thread::park_timeout(Duration::from_millis(5));
+        let name = format!(r#"{{"name":"{bdev}"}}"#);
+        while self.try_call("bdev_get_iostat", &name).and_then(done).is_none_or(|done| done < ios) {
+            if self.child.try_wait().expect("our child").is_some() {
+                panic!("it ended before {ios} IOs on {bdev}: {:?}", self.output.recv_timeout(BOUND));
+            }
+            assert!(Instant::now() < deadline, "not {ios} IOs on {bdev} within {BOUND:?}");
+            std::thread::park_timeout(Duration::from_millis(1));
         }
     }
 

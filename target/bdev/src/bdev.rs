@@ -8,6 +8,7 @@ use crate::notify::{NotificationKind, Notifications};
 use crate::qos::{Qos, RateLimits};
 use crate::sampling::{QueueDepth, Samples};
 use crate::stats::{ChannelStats, Generation, IoStats, ResetMode};
+use crate::trace::{TraceRing, TracedIo};
 use std::sync::atomic::{
     AtomicBool, AtomicU32, AtomicU64,
     Ordering::{AcqRel, Acquire, Release},
@@ -45,6 +46,8 @@ pub(crate) struct Control {
     closed_stats: IoStats,
     /// While latencies are counted: what closed channels have counted.
     histogram: Option<Counts>,
+    /// One of so many IOs is traced; 0: none.
+    trace_every: u32,
     next_id: u64,
 }
 
@@ -56,6 +59,7 @@ pub(crate) struct ChannelEntry {
     pub(crate) opener: Arc<str>,
     pub(crate) stats: Arc<ChannelStats>,
     histogram: Option<Arc<Histogram>>,
+    trace: Option<Arc<TraceRing>>,
 }
 
 /// An open io channel as RPC tells of it.
@@ -67,6 +71,19 @@ pub struct ChannelInfo {
     pub opener: Arc<str>,
     /// Its accounts.
     pub stats: IoStats,
+}
+
+/// Sampled IO of an open io channel.
+#[derive(Clone, Debug)]
+pub struct ChannelTrace {
+    /// Where it runs.
+    pub reactor: ReactorId,
+    /// Who opened the bdev.
+    pub opener: Arc<str>,
+    /// Samples that have ended since the trace was set.
+    pub sampled: u64,
+    /// The newest of them, the oldest first.
+    pub ios: Vec<TracedIo>,
 }
 
 impl Bdev {
@@ -245,6 +262,33 @@ impl Bdev {
         Some(counts)
     }
 
+    /// Traces one of `every` IOs of each io channel afresh, present and future ones; 0 ends it.
+    pub fn set_io_trace(&self, every: u32) {
+        let mut control = self.control();
+        control.trace_every = every;
+        for channel in &mut control.channels {
+            channel.trace = (every > 0).then(|| Arc::new(TraceRing::new(every)));
+        }
+        self.announce(&control);
+    }
+
+    /// One of so many IOs is traced; 0: none.
+    #[must_use]
+    pub fn io_trace_every(&self) -> u32 {
+        self.control().trace_every
+    }
+
+    /// The newest sampled IOs, at most `count` of each open channel.
+    #[must_use]
+    pub fn io_trace(&self, count: usize) -> Vec<ChannelTrace> {
+        let of = |channel: &ChannelEntry| {
+            let ring = channel.trace.as_ref()?;
+            let (reactor, opener) = (channel.reactor.id(), channel.opener.clone());
+            Some(ChannelTrace { reactor, opener, sampled: ring.written(), ios: ring.newest(count) })
+        };
+        self.control().channels.iter().filter_map(of).collect()
+    }
+
     /// Samples the queue depth every `period` from now on; zero ends it.
     ///
     /// # Errors
@@ -273,6 +317,11 @@ impl Bdev {
     pub(crate) fn histogram_of(&self, channel: u64) -> Option<Arc<Histogram>> {
         let control = self.control();
         control.channels.iter().find(|entry| entry.id == channel)?.histogram.clone()
+    }
+
+    pub(crate) fn trace_of(&self, channel: u64) -> Option<Arc<TraceRing>> {
+        let control = self.control();
+        control.channels.iter().find(|entry| entry.id == channel)?.trace.clone()
     }
 
     /// Changes the size; openers get an event. IO beyond the new end fails from the next turn of each reactor on.
@@ -335,7 +384,8 @@ impl Bdev {
         let id = control.next_id();
         let stats = Arc::new(ChannelStats::new(self.generation()));
         let histogram = control.histogram.as_ref().map(|counts| Arc::new(Histogram::new(counts.spec)));
-        control.channels.push(ChannelEntry { id, reactor, opener, stats: stats.clone(), histogram });
+        let trace = (control.trace_every > 0).then(|| Arc::new(TraceRing::new(control.trace_every)));
+        control.channels.push(ChannelEntry { id, reactor, opener, stats: stats.clone(), histogram, trace });
         (id, stats)
     }
 

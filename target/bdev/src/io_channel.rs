@@ -19,6 +19,7 @@ use crate::qos::{Gate, Next};
 use crate::split::Splits;
 use crate::stats::ChannelStats;
 use crate::timeouts::Timeouts;
+use crate::trace::Tracer;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
@@ -54,12 +55,13 @@ pub struct IoChannel {
     changes: u32,
     /// Reads and writes pass the gate: there is a rate limit, or IO that it has held back.
     limited: bool,
-    /// Nothing is limited and nothing is ever split: an IO goes straight to the module.
+    /// Nothing is limited, traced or ever split: an IO goes straight to the module.
     plain: bool,
     stats: Arc<ChannelStats>,
-    /// Latencies are counted, or queue depths sampled.
+    /// Latencies are counted, queue depths sampled, or IO traced.
     watched: bool,
     histogram: Option<Arc<Histogram>>,
+    tracer: Option<Tracer>,
     in_flight: u32,
     waiting: VecDeque<Io>,
     ended: DoneQueue,
@@ -98,6 +100,7 @@ impl IoChannel {
             plain: splits.are_trivial() && !bdev.rate_limits().any(),
             watched: false,
             histogram: None,
+            tracer: None,
             stats,
             in_flight: 0,
             waiting: VecDeque::with_capacity(WAITING_PREALLOCATED),
@@ -141,7 +144,7 @@ impl IoChannel {
         if io.submitted == Ticks::ZERO {
             io.submitted = cx.now();
         }
-        let held = !self.plain && (self.limited || self.splits.must_split(&io));
+        let held = !self.plain && self.is_held(&io);
         if held || io.child || io.op == Op::Abort {
             return self.submit_slowly(cx, io);
         }
@@ -173,16 +176,34 @@ impl IoChannel {
         work
     }
 
-    fn be_watched(&self, now: Ticks, done: &DoneQueue, first: usize) {
+    /// Whether an IO must not go straight to the module.
+    #[inline]
+    fn is_held(&mut self, io: &Io) -> bool {
+        if let Some(tracer) = &mut self.tracer {
+            tracer.submitted(io);
+        }
+        self.limited || self.splits.must_split(io)
+    }
+
+    fn be_watched(&mut self, now: Ticks, done: &DoneQueue, first: usize) {
         self.stats.note_depth(self.in_flight);
         if let Some(histogram) = &self.histogram {
             done.iter_from(first).for_each(|done| histogram.book(done, now));
+        }
+        if let Some(tracer) = &mut self.tracer {
+            done.iter_from(first).for_each(|done| tracer.completed(done, now));
         }
     }
 
     fn look_who_watches(&mut self) {
         self.histogram = self.bdev.histogram_of(self.id);
-        self.watched = self.histogram.is_some() || self.bdev.samples().on();
+        let ring = self.bdev.trace_of(self.id);
+        // A change of something else does not begin the trace anew.
+        let kept =
+            self.tracer.take().filter(|tracer| ring.as_ref().is_some_and(|ring| tracer.writes_to(ring)));
+        self.tracer = kept.or_else(|| ring.map(Tracer::new));
+        self.watched = self.histogram.is_some() || self.tracer.is_some() || self.bdev.samples().on();
+        self.look_at_limits();
     }
 
     /// Whether the module may see this IO.
@@ -308,7 +329,7 @@ impl IoChannel {
 
     fn look_at_limits(&mut self) {
         self.limited = self.bdev.rate_limits().any() || !self.gate.is_empty();
-        self.plain = self.splits.are_trivial() && !self.limited;
+        self.plain = self.splits.are_trivial() && !self.limited && self.tracer.is_none();
     }
 
     /// Stops an IO that waits here or is being split; what the module has already is the module's to stop.
@@ -396,7 +417,6 @@ impl IoChannel {
             return;
         }
         self.changes = changes;
-        self.look_at_limits();
         self.look_who_watches();
         let bdev = &self.bdev;
         self.stats.catch_up(bdev.generation());

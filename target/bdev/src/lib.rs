@@ -17,7 +17,8 @@
 //! succeeds on a removed bdev.
 //!
 //! **Map.** Per IO: `io.rs` Io and Done · `channel.rs` the trait · `io_channel.rs` checks, queueing, accounts ·
-//! `split.rs` · `qos.rs` rate limits · `timeouts.rs` · `stats.rs` · `histogram.rs`. Control: `device.rs` what a module
+//! `split.rs` · `qos.rs` rate limits · `timeouts.rs` · `stats.rs` · `histogram.rs` ·
+//! `trace.rs` one IO of many. Control: `device.rs` what a module
 //! provides · `bdev.rs` the registered object · `bdevs.rs` the list of them · `modules.rs` who hears of them · `stack/`
 //! bdevs on a named base · `desc.rs` handles and claims · `notify.rs` what happened · `sampling.rs` queue depth over
 //! time · `rpc/` the methods.
@@ -41,11 +42,12 @@ mod split;
 pub mod stack;
 mod stats;
 mod timeouts;
+mod trace;
 
 #[cfg(test)]
 mod tests;
 
-pub use bdev::{Bdev, ChannelInfo};
+pub use bdev::{Bdev, ChannelInfo, ChannelTrace};
 pub use bdevs::{Bdevs, RegisterError, RemoveError, check_geometry};
 pub use channel::{Channel, DoneQueue};
 pub use desc::{Claim, ClaimError, Desc, DescInfo, Mode, OpenError};
@@ -58,6 +60,7 @@ pub use notify::{Notification, NotificationKind, Notifications};
 pub use qos::RateLimits;
 pub use sampling::QueueDepth;
 pub use stats::{IoStats, OpStats, ResetMode};
+pub use trace::{TRACED_MAX, TracedIo};
 
 // What every module and every opener needs beside this crate.
 pub use tgt_env::bufs::Bufs;

@@ -207,6 +207,16 @@ impl Uring {
         self.slots.ready() > 0 || !self.ring.completion().is_empty() || self.must_enter()
     }
 
+    /// Whether the kernel has something for us: completions, or work that it does in our next call. Without it
+    /// [`Self::has_work`] means only that requests wait to be handed over. Loads only.
+    #[must_use]
+    pub fn has_news(&mut self) -> bool {
+        let queue = self.ring.submission();
+        let kernel_waits = queue.taskrun() || queue.cq_overflow();
+        drop(queue);
+        kernel_waits || self.slots.ready() > 0 || !self.ring.completion().is_empty()
+    }
+
     /// Hands new requests to the kernel and takes in what is complete, without waiting: one system call if there is
     /// something to hand over or the kernel asks for one, none otherwise. Returns the completions to be taken.
     ///

@@ -13,17 +13,19 @@
 //! ([`Handle::call`]); a reactor never waits for anybody.
 //!
 //! **Invariants.** A poller never blocks. Everything a poller owns is dropped on its reactor's thread. A reactor
-//! sleeps only when every poller said [`Work::Idle`] for the whole idle time and its inbox is empty; a poller that
+//! sleeps only when every poller said [`Work::Idle`] since the last work and its inbox is empty; what a turn started on
+//! the io_uring is with the kernel when the next turn ends; a poller that
 //! says so has armed what will wake it (a file descriptor in the io_uring, a deadline by [`Cx::wake_at`], or the
 //! bell of a link).
 //!
 //! **Map.** `cx.rs` what a poller sees · `poller.rs` the trait and the reactor's list of them · `reactor.rs` the turn
-//! and the sleep · `handle.rs` messages from other threads · `start.rs` threads, pinning, stop · `stats.rs`.
+//! and the sleep · `patience.rs` how long to poll before it · `handle.rs` messages from other threads · `start.rs` threads, pinning, stop · `stats.rs`.
 //!
 //! **Tests.** `tests.rs`.
 
 mod cx;
 mod handle;
+mod patience;
 mod poller;
 mod reactor;
 mod start;

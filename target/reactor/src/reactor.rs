@@ -3,6 +3,7 @@
 use crate::Handle;
 use crate::cx::Cx;
 use crate::handle::Message;
+use crate::patience::Patience;
 use crate::poller::{PollerId, PollerStats, Pollers, Work};
 use crate::start::watch_bell;
 use crate::stats::ReactorStats;
@@ -32,6 +33,9 @@ pub struct Reactor {
     stats: Arc<ReactorStats>,
     turn_began: Ticks,
     last_work: Ticks,
+    patience: Patience,
+    /// Requests wait in the io_uring for the sleep that will hand them over.
+    holding: bool,
     stop_by: Option<Ticks>,
 }
 
@@ -53,6 +57,8 @@ impl Reactor {
             stats: handle.stats.clone(),
             turn_began: now,
             last_work: now,
+            patience: Patience::new(),
+            holding: false,
             stop_by: None,
         }
     }
@@ -100,6 +106,9 @@ impl Reactor {
             if work == Work::Idle && self.stop_by.is_none() {
                 self.sleep_if_idle_long_enough();
             }
+            if self.holding {
+                self.reap();
+            }
         }
         self.say_who_did_not_drain();
     }
@@ -114,8 +123,12 @@ impl Reactor {
         }
         let uring = self.cx.uring();
         if uring.under_way() > BELL_OPS && uring.has_work() {
-            self.reap();
-            work = Work::Busy;
+            if self.may_hold() {
+                self.holding = true;
+            } else {
+                self.reap();
+                work = Work::Busy;
+            }
         }
         work = work.max(self.pollers.poll(&mut self.cx));
         if !self.cx.arrivals.is_empty() {
@@ -129,16 +142,27 @@ impl Reactor {
     #[inline]
     fn account(&mut self, work: Work) {
         let now = self.cx.refresh_now();
-        self.stats.book_turn(work >= Work::Busy, now - self.turn_began);
+        let spent = now - self.turn_began;
+        self.stats.book_turn(work >= Work::Busy, spent);
+        self.patience.turned(spent, now);
         self.turn_began = now;
         if work != Work::Idle {
             self.last_work = now;
             self.cx.take_wake_at();
+            self.patience.found_work();
         }
+    }
+
+    /// Whether what the io_uring has to do can wait until the pollers were polled once more: if they are idle then, the
+    /// sleep hands it over, one system call for both.
+    fn may_hold(&mut self) -> bool {
+        let longest = Ticks(self.stats.spin.load(Relaxed));
+        self.patience.sleeps_at_once(longest, self.cx.now()) && !self.cx.uring().has_news()
     }
 
     /// Enters the kernel to submit and to take completions in; those of the bell say nothing more.
     fn reap(&mut self) {
+        self.holding = false;
         let pumped = self.cx.uring().pump();
         self.report(pumped.map(drop));
         self.forget_bell_completions();
@@ -187,8 +211,13 @@ impl Reactor {
     fn sleep_if_idle_long_enough(&mut self) {
         let now = self.cx.now();
         let wake_at = self.cx.take_wake_at().min(self.pollers.next_due());
-        let spin = self.stats.spin.load(Relaxed);
-        if spin == Ticks::NEVER.0 || (now - self.last_work).0 < spin || now >= wake_at {
+        let longest = Ticks(self.stats.spin.load(Relaxed));
+        if now >= wake_at {
+            return;
+        }
+        let early = longest == Ticks::NEVER || now - self.last_work < longest;
+        if early && !self.patience.sleeps_at_once(longest, now) {
+            self.patience.spins();
             std::hint::spin_loop();
             return;
         }
@@ -198,11 +227,13 @@ impl Reactor {
         self.stats.fell_asleep();
         let timeout = (wake_at != Ticks::NEVER).then(|| (wake_at - now).as_duration());
         let waited = self.cx.uring().wait(timeout);
+        self.holding = false;
         self.stats.woke();
         self.bell.woke();
         self.report(waited.map(drop));
         self.forget_bell_completions();
         let now = self.cx.refresh_now();
+        self.patience.slept(now - self.last_work, longest);
         self.stats.book_turn(false, now - self.turn_began);
         self.turn_began = now;
     }

@@ -1,7 +1,7 @@
 //! The methods of the block layer, and what modules need for theirs. Control threads.
 //!
 //! `list.rs` bdev_get_bdevs · `iostat.rs` statistics · `limits.rs` rate limits ·
-//! `latency.rs` histograms · `options.rs` options and examine · `notifications.rs` ·
+//! `latency.rs` histograms · `options.rs` options and examine · `notifications.rs` · `trace.rs` sampled IO ·
 //! `refuse.rs` errors of the block layer as answers.
 
 mod iostat;
@@ -13,6 +13,7 @@ mod options;
 mod refuse;
 #[cfg(test)]
 mod tests;
+mod trace;
 
 pub use options::BdevOptions;
 pub use refuse::{no_such_bdev, only_zero, owned_by, physical_block_size, removal_refused, stacked};
@@ -33,6 +34,7 @@ pub fn register(registry: &mut Registry, bdevs: &Arc<Bdevs>) -> Subsystem {
     latency::register(registry, bdevs);
     options::register(registry, bdevs, &options);
     notifications::register(registry, bdevs);
+    trace::register(registry, bdevs);
     let bdevs = bdevs.clone();
     Subsystem::new("bdev").config(move || saved(&bdevs, &options))
 }

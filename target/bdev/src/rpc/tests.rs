@@ -252,3 +252,27 @@ fn queue_depths_appear_in_iostat_only_while_they_are_sampled() {
         "100..60000000",
     );
 }
+
+#[test]
+fn io_traces_are_set_for_one_or_all_bdevs_and_shown_for_those_that_are_traced() {
+    let (registry, bdevs) = running();
+    add(&bdevs, "b", Uuid::from_u128(2));
+    let set = |params: Value| registry.call_value("bdev_set_io_trace", Some(&params));
+    let every = |params: Value| {
+        let answer = registry.call_value("bdev_get_io_trace", Some(&params)).expect("an answer");
+        assert!(answer["tick_rate"].as_u64() > Some(0) && answer["ticks"].as_u64() > Some(0), "{answer}");
+        let of = |bdev: &Value| (bdev["name"].clone(), bdev["every"].clone());
+        answer["bdevs"].as_array().expect("bdevs").iter().map(of).collect::<Vec<_>>()
+    };
+    assert_eq!(every(json!({})), []);
+    assert_eq!(every(json!({"name": "a"})), [("a".into(), 0.into())]);
+    assert_eq!(set(json!({"every": 7, "name": "b"})), Ok(json!(true)));
+    assert_eq!(every(json!({"count": 1})), [("b".into(), 7.into())]);
+    assert_eq!(set(json!({"every": 9})), Ok(json!(true)));
+    assert_eq!(every(json!({})), [("a".into(), 9.into()), ("b".into(), 9.into())]);
+    assert_eq!(set(json!({"every": 0})), Ok(json!(true)));
+    assert_eq!(every(json!({})), []);
+    refused(&registry, "bdev_set_io_trace", json!({"every": 1, "name": "c"}), -19, "no bdev named \"c\"");
+    refused(&registry, "bdev_set_io_trace", json!({}), -32602, "every");
+    refused(&registry, "bdev_get_io_trace", json!({"name": "c"}), -19, "no bdev named \"c\"");
+}

@@ -6,3 +6,4 @@ mod limits;
 mod registry;
 mod script;
 mod split;
+mod trace;
