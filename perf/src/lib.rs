@@ -37,6 +37,12 @@ use crate::outcome::Outcome;
 use std::io::Write;
 use std::process::ExitCode;
 
+/// The command line, for what is made from it: the manual page.
+#[must_use]
+pub fn command() -> clap::Command {
+    <Cli as clap::CommandFactory>::command()
+}
+
 /// Runs the command with the arguments of the process. Its exit codes are in docs/rmr-perf.md.
 #[must_use]
 pub fn main() -> ExitCode {

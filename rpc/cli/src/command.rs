@@ -1,9 +1,10 @@
 //! The command line, made from the schema: one subcommand a method, one option a parameter.
 
 use crate::error::EXIT_CODES;
+use crate::kind::Kind;
 use crate::schema::{Method, Parameter, embedded};
-use clap::builder::ValueParser;
-use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use clap::builder::{PossibleValuesParser, TypedValueParser, ValueParser};
+use clap::{Arg, ArgAction, ArgMatches, Command, ValueHint, value_parser};
 use serde_json::{Map, Value};
 use std::path::PathBuf;
 
@@ -14,9 +15,27 @@ Every method of the target is a subcommand, every parameter an option:
   rmr-rpc bdev_get_bdevs
 `rmr-rpc methods` lists the methods, `rmr-rpc METHOD --help` explains one, with an example.";
 
+/// Shells that complete what is typed.
+pub(crate) const SHELLS: [&str; 3] = ["bash", "zsh", "fish"];
+
+const COMPLETION_NOTES: &str = "\
+Put it where the shell looks for it:
+  rmr-rpc completion bash > /usr/share/bash-completion/completions/rmr-rpc
+  rmr-rpc completion zsh  > /usr/share/zsh/vendor-completions/_rmr-rpc
+  rmr-rpc completion fish > /usr/share/fish/vendor_completions.d/rmr-rpc.fish
+or load it for this shell alone, in bash: source <(rmr-rpc completion bash)";
+
 const NOTES: &str = "\
-Answers are shown for people: lists as tables, without nested parts and what does not fit.
-With --json the answer is printed whole, as JSON; an error is then one JSON object on stderr.";
+Answers are shown for people, in a terminal and in a pipe alike: lists as tables, times and sizes in readable units,
+without nested parts and what does not fit. With --json the answer is printed whole and exact, as JSON; an error is
+then one JSON object on stderr.";
+
+/// The command line with every method spelled out, for what is made from all of it: completions, the manual page.
+pub fn whole_tree() -> Command {
+    let mut tree = tree().mut_subcommands(|method| method.hide(false));
+    tree.build();
+    tree
+}
 
 /// The whole command line. Only the method that is asked for is spelled out: the others are names.
 pub(crate) fn tree() -> Command {
@@ -36,6 +55,8 @@ pub(crate) fn tree() -> Command {
         .args(own_options())
         .subcommand(call())
         .subcommand(wait())
+        .subcommand(completion())
+        .subcommand(crate::top::command())
         .subcommand(
             Command::new("methods").about("List the methods this client knows, without asking a target"),
         )
@@ -51,6 +72,7 @@ fn own_options() -> [Arg; 3] {
             .help("The target's socket")
             .default_value("/var/tmp/spdk.sock")
             .value_parser(value_parser!(PathBuf))
+            .value_hint(ValueHint::FilePath)
             .global(true),
         Arg::new("seconds")
             .short('t')
@@ -85,7 +107,16 @@ fn wait() -> Command {
     Command::new("wait").about("Wait until the target answers and its framework is initialised").arg(timeout)
 }
 
-fn seconds(text: &str) -> Result<f64, String> {
+fn completion() -> Command {
+    let shell = Arg::new("SHELL").required(true).value_parser(SHELLS).help("The shell");
+    Command::new("completion")
+        .about("Print what a shell needs to complete methods, options and words")
+        .after_help(COMPLETION_NOTES)
+        .arg(shell)
+}
+
+/// A number of seconds that can be waited.
+pub(crate) fn seconds(text: &str) -> Result<f64, String> {
     let valid = text.parse().ok().filter(|seconds| (0.001..=1e9).contains(seconds));
     valid.ok_or_else(|| "a number of seconds from 0.001 is needed".to_owned())
 }
@@ -98,17 +129,18 @@ fn spell_out(command: Command) -> Command {
 
 fn argument(parameter: Parameter) -> Arg {
     let kind = parameter.kind.clone();
-    let several = matches!(kind, crate::Kind::List(_));
-    let bare_flag = kind == crate::Kind::Bool && !parameter.required;
+    let several = matches!(kind, Kind::List(_));
+    let bare_flag = kind == Kind::Bool && !parameter.required;
     let arg = Arg::new(parameter.name.clone())
         .long(parameter.option())
         .alias(parameter.name.clone())
         .value_name(kind.placeholder())
-        .help(help(&parameter))
+        .help(parameter.meaning)
         .help_heading("Parameters")
         .required(parameter.required)
         .allow_negative_numbers(true)
-        .value_parser(ValueParser::new(move |text: &str| kind.parse(text)));
+        .value_hint(if parameter.name == "filename" { ValueHint::FilePath } else { ValueHint::Other })
+        .value_parser(parser(kind));
     match (several, bare_flag) {
         (true, _) => arg.num_args(1..).action(ArgAction::Append),
         (_, true) => arg.num_args(0..=1).default_missing_value("true"),
@@ -116,11 +148,11 @@ fn argument(parameter: Parameter) -> Arg {
     }
 }
 
-/// What it means, and what it takes where the name of its kind does not say so.
-fn help(parameter: &Parameter) -> String {
-    match &parameter.kind {
-        crate::Kind::Word(words) => format!("{} [{}]", parameter.meaning, words.join(", ")),
-        _ => parameter.meaning.clone(),
+/// How text becomes a value. Words are told to clap, which lists them, completes them and suggests the nearest.
+fn parser(kind: Kind) -> ValueParser {
+    match kind {
+        Kind::Word(words) => PossibleValuesParser::new(words).map(Value::String).into(),
+        kind => ValueParser::new(move |text: &str| kind.parse(text)),
     }
 }
 
@@ -153,7 +185,7 @@ mod tests {
     /// Options of this program, not of a method.
     const OWN_OPTIONS: [&str; 4] = ["socket", "seconds", "json", "help"];
     /// Subcommands of this program, not methods of a target.
-    const OWN_VERBS: [&str; 4] = ["call", "wait", "methods", "help"];
+    const OWN_VERBS: [&str; 6] = ["call", "completion", "top", "wait", "methods", "help"];
 
     fn parsed(line: &str) -> Result<(String, Option<Value>), clap::Error> {
         let matches = tree().try_get_matches_from(line.split_whitespace())?;
@@ -196,6 +228,8 @@ mod tests {
             ("rmr-rpc bdev_null_create --nme a", "--name"),
             ("rmr-rpc bdev_nul_create", "bdev_null_create"),
             ("rmr-rpc -t 0 bdev_get_bdevs", "from 0.001"),
+            ("rmr-rpc bdev_get_iostat --reset-mode maxmn", "maxmin"),
+            ("rmr-rpc completion tcsh", "bash, zsh, fish"),
         ];
         for (line, words) in cases {
             let error = parsed(line).expect_err(line);

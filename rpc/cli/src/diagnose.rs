@@ -62,6 +62,34 @@ impl fmt::Display for Unreachable {
     }
 }
 
+/// Sockets named at most.
+const SHOWN_MAX: usize = 4;
+
+/// Sockets that targets of this machine serve: those that are listened on and have a target's lock file beside them.
+pub(crate) fn listening() -> Vec<String> {
+    // Without the table there is nothing to suggest.
+    let table = std::fs::read_to_string("/proc/net/unix").unwrap_or_default();
+    let mut paths = listeners(&table);
+    paths.retain(|path| Path::new(&format!("{path}.lock")).exists());
+    paths.truncate(SHOWN_MAX);
+    paths
+}
+
+/// Paths of `/proc/net/unix` whose flags say that somebody listens (`__SO_ACCEPTCON`, proc_pid_net(5)):
+/// `address: count protocol flags type state inode path`.
+fn listeners(table: &str) -> Vec<String> {
+    let path = |line: &str| {
+        let mut words = line.split_whitespace().skip(3);
+        let listens = words.next()? == "00010000";
+        let path = words.nth(3)?;
+        (listens && path.starts_with('/')).then(|| path.to_owned())
+    };
+    let mut paths: Vec<String> = table.lines().filter_map(path).collect();
+    paths.sort();
+    paths.dedup();
+    paths
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -81,5 +109,30 @@ mod tests {
         assert!(matches!(why(&file), Unreachable::NotASocket));
         assert!(matches!(why(&dead), Unreachable::NobodyListens));
         assert!(why(&dead).may_come() && why(&missing).may_come() && !why(&file).may_come());
+    }
+
+    #[test]
+    fn only_paths_that_are_listened_on_are_found() {
+        let table = "Num RefCount Protocol Flags Type St Inode Path\n\
+            a: 00000002 00000000 00010000 0001 01 77 /run/b.sock\n\
+            a: 00000002 00000000 00010000 0001 01 78 @hidden\n\
+            a: 00000003 00000000 00000000 0001 03 79 /run/client.sock\n\
+            a: 00000002 00000000 00010000 0001 01 80 /run/a.sock\n\
+            a: 00000002 00000000 00010000 0001 01 81\n";
+        assert_eq!(listeners(table), ["/run/a.sock", "/run/b.sock"]);
+    }
+
+    #[test]
+    fn a_socket_with_a_lock_beside_it_is_a_targets() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (ours, other) = (dir.path().join("ours"), dir.path().join("other"));
+        let _listeners =
+            [UnixListener::bind(&ours), UnixListener::bind(&other)].map(|l| l.expect("a socket"));
+        std::fs::write(dir.path().join("ours.lock"), "").expect("a file");
+        let table = std::fs::read_to_string("/proc/net/unix").expect("the kernel tells");
+        let listened = listeners(&table);
+        let found = |path: &Path| listened.contains(&path.display().to_string());
+        assert!(found(&ours) && found(&other));
+        assert!(!listening().contains(&other.display().to_string()));
     }
 }

@@ -1,6 +1,7 @@
 //! Ways to fail, each with its exit code and the next step to take.
 
-use crate::diagnose::Unreachable;
+use crate::diagnose::{Unreachable, listening};
+use crate::schema::embedded;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::path::PathBuf;
@@ -86,6 +87,13 @@ pub enum Error {
     },
 }
 
+/// Is `word` in the text, and no part of a longer word?
+fn has_word(text: &str, word: &str) -> bool {
+    let part = |c: Option<char>| c.is_some_and(|c| c.is_alphanumeric() || c == '_');
+    text.match_indices(word)
+        .any(|(at, _)| !part(text[..at].chars().next_back()) && !part(text[at + word.len()..].chars().next()))
+}
+
 /// Names the method unless the target's text does.
 fn prefix(method: &str, message: &str) -> String {
     if message.starts_with(method) { String::new() } else { format!("{method}: ") }
@@ -101,6 +109,22 @@ impl Error {
             Self::Timeout { .. } | Self::NotInitialised { .. } => 4,
             Self::Closed { .. } | Self::Broken { .. } => 5,
         }
+    }
+
+    /// What the target tells beside its message: the parameter, the value, what it accepts, and what else there is.
+    /// Nothing that the message says already.
+    pub fn details(&self) -> Vec<String> {
+        let Self::Refused { refusal, .. } = self else { return Vec::new() };
+        let members = refusal.data.as_ref().and_then(Value::as_object);
+        // The method stands before the message, what is near in the hint.
+        let told = |name: &str, value: &str| {
+            ["method", "did_you_mean"].contains(&name) || has_word(&refusal.message, value)
+        };
+        let line = |(name, value): (&String, &Value)| {
+            let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            (!told(name, &value)).then(|| format!("{}: {value}", name.replace('_', " ")))
+        };
+        members.into_iter().flatten().filter_map(line).collect()
     }
 
     /// The next step to take, if there is one to name.
@@ -123,18 +147,21 @@ impl Error {
 
 fn refused_hint(method: &str, refusal: &Refusal) -> Option<String> {
     match refusal.code {
-        -32601 => {
-            let near = refusal.detail("did_you_mean").and_then(Value::as_array).cloned().unwrap_or_default();
-            let near: Vec<&str> = near.iter().filter_map(Value::as_str).collect();
-            Some(match near.as_slice() {
-                [] => "`rmr-rpc rpc_get_methods` lists what this target serves".to_owned(),
-                names => format!("did you mean {}?", names.join(" or ")),
-            })
-        }
+        -32601 => Some(unknown_method_hint(method, refusal)),
         // SPDK's text for the wrong phase names framework_start_init already.
         -1 => None,
         -19 if method.starts_with("bdev_") => {
             Some("`rmr-rpc bdev_get_bdevs` lists the bdevs there are".to_owned())
+        }
+        -17 if method.starts_with("bdev_") => Some(format!(
+            "choose another name, or delete the one there is: `rmr-rpc bdev_get_bdevs` lists them{}",
+            deleter(method).map(|name| format!(", `rmr-rpc {name}` deletes one")).unwrap_or_default()
+        )),
+        -16 if method.starts_with("bdev_") => {
+            Some("`rmr-rpc thread_get_io_channels` shows what is open, and on which reactor".to_owned())
+        }
+        -14 if method.starts_with("bdev_get_histogram") => {
+            Some("`rmr-rpc bdev_enable_histogram --name NAME --enable true` starts to count".to_owned())
         }
         _ if refusal.detail("parameter").is_some() => {
             Some(format!("`rmr-rpc {method} --help` describes the parameters"))
@@ -143,10 +170,36 @@ fn refused_hint(method: &str, refusal: &Refusal) -> Option<String> {
     }
 }
 
+fn unknown_method_hint(method: &str, refusal: &Refusal) -> String {
+    let near = refusal.detail("did_you_mean").and_then(Value::as_array).cloned().unwrap_or_default();
+    let near: Vec<&str> = near.iter().filter_map(Value::as_str).collect();
+    match near.as_slice() {
+        [] if embedded().method(method).is_some() => {
+            "this target is of another version than this client, or does not serve it to clients \
+             (--rpcs-allowed): `rmr-rpc rpc_get_methods` lists what it serves"
+                .to_owned()
+        }
+        [] => "`rmr-rpc rpc_get_methods` lists what this target serves".to_owned(),
+        names => format!("did you mean {}?", names.join(" or ")),
+    }
+}
+
+/// The method that deletes what `method` creates.
+fn deleter(method: &str) -> Option<String> {
+    let name = format!("{}_delete", method.strip_suffix("_create")?);
+    embedded().method(&name).map(|_| name)
+}
+
 fn unreachable_hint(path: &str, why: &Unreachable) -> String {
     match why {
         Unreachable::NoFile | Unreachable::NobodyListens => {
-            format!("start one with `rmr_tgt -r {path}`, or name the socket of another with `-s PATH`")
+            let start = format!("start one with `rmr_tgt -r {path}`");
+            match listening().as_slice() {
+                [] => format!("{start}, or name the socket of another with `-s PATH`"),
+                others => {
+                    format!("{start}, or name a socket that is served: `-s {}`", others.join("`, `-s "))
+                }
+            }
         }
         Unreachable::NotASocket => "name the target's socket with `-s PATH`".to_owned(),
         Unreachable::NotAllowed { uid, .. } => {
@@ -194,6 +247,29 @@ mod tests {
             parameter.hint().as_deref(),
             Some("`rmr-rpc bdev_examine --help` describes the parameters")
         );
-        assert_eq!(refused(-17, None).hint(), None);
+        assert_eq!(refused(-22, None).hint(), None);
+    }
+
+    fn hint(method: &str, code: i64) -> String {
+        let refusal = Refusal { code, message: "m".to_owned(), data: None };
+        let error = Error::Refused { method: method.to_owned(), refusal: Box::new(refusal) };
+        error.hint().expect("a hint")
+    }
+
+    #[test]
+    fn what_is_there_already_can_be_deleted_and_what_is_not_counted_can_be() {
+        assert!(hint("bdev_null_create", -17).contains("`rmr-rpc bdev_null_delete`"));
+        assert!(!hint("bdev_examine", -17).contains("deletes"));
+        assert!(hint("bdev_get_histogram", -14).contains("bdev_enable_histogram"));
+        assert!(hint("bdev_get_bdevs", -32601).contains("another version"));
+        assert!(!hint("nobody_knows", -32601).contains("another version"));
+    }
+
+    #[test]
+    fn details_tell_what_the_message_does_not() {
+        let data = json!({"parameter": "name", "value": "a", "accepted": "Null0, Null1", "did_you_mean": ["x"], "line": 7});
+        let details = refused(-19, Some(data)).details();
+        assert_eq!(details, ["parameter: name", "accepted: Null0, Null1", "line: 7"]);
+        assert!(refused(-19, None).details().is_empty());
     }
 }

@@ -21,7 +21,8 @@
 //! # Map of files
 //! `schema` the embedded schema · `kind` what an option takes · `command` the command line · `client` one connection ·
 //! `diagnose` why nobody answers · `error` ways to fail, exit codes, hints · `run` what each verb does · `show`
-//! answers for people · `main.rs` the process.
+//! values as lines and tables · `view/` what is shown of well-known answers · `top/` the live
+//! view · `main.rs` the process.
 //!
 //! # Where the tests are
 //! Beside the code; against a live target in `test/e2e`.
@@ -34,11 +35,15 @@ mod kind;
 mod run;
 mod schema;
 mod show;
+mod top;
+mod view;
 
 pub use client::Client;
+pub use command::whole_tree;
 pub use diagnose::Unreachable;
 pub use error::{Error, Refusal};
 pub use kind::Kind;
 pub use run::main;
 pub use schema::{Method, Parameter, Schema, embedded};
 pub use show::plain;
+pub use view::text;

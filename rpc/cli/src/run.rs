@@ -1,10 +1,12 @@
 //! What each verb does, and how it ends.
 
 use crate::client::Client;
-use crate::command::{params, tree};
+use crate::command::{params, tree, whole_tree};
 use crate::error::Error;
 use crate::schema::embedded;
-use crate::show::{plain, terminal_width};
+use crate::show::terminal_width;
+use crate::top;
+use crate::view;
 use clap::ArgMatches;
 use serde_json::{Value, json};
 use std::io::{self, ErrorKind, Read, Write};
@@ -16,33 +18,71 @@ use std::time::{Duration, Instant};
 /// Between two tries to connect, while waiting for a target.
 const RETRY_PAUSE: Duration = Duration::from_millis(10);
 
+/// What a verb brings.
+enum Outcome {
+    /// What was waited for is so.
+    Nothing,
+    /// Text as it is, whatever form was asked for.
+    Text(String),
+    /// Text for people, and the same for programs.
+    Either { text: String, json: Value },
+    /// What a method answered; it was called with these parameters.
+    Answer { method: String, params: Option<Value>, answer: Value },
+}
+
 /// The program: reads the process's arguments, makes the call, prints the answer.
 pub fn main() -> ExitCode {
     let matches = tree().get_matches();
     let Some((verb, matches)) = matches.subcommand() else { return ExitCode::from(2) };
     let as_json = matches.get_flag("json");
     match run(verb, matches) {
-        Ok(answer) => print(answer.as_ref(), as_json),
+        Ok(outcome) => print(&outcome, as_json),
         Err(error) => fail(&error, as_json),
     }
 }
 
-fn run(verb: &str, matches: &ArgMatches) -> Result<Option<Value>, Error> {
+fn run(verb: &str, matches: &ArgMatches) -> Result<Outcome, Error> {
     let socket = matches.get_one::<PathBuf>("socket").map(PathBuf::as_path).unwrap_or(Path::new(""));
     let limit = limit(matches, "seconds").unwrap_or_default();
+    let call = |method: &str, params: Option<Value>| {
+        let answer = Client::connect(socket, limit)?.call(method, params.as_ref())?;
+        Ok(Outcome::Answer { method: method.to_owned(), params, answer })
+    };
     match verb {
-        "methods" => Ok(Some(methods())),
-        "wait" => wait(socket, self::limit(matches, "timeout").unwrap_or(limit)).map(|()| None),
+        "methods" => Ok(Outcome::Answer { method: "methods".to_owned(), params: None, answer: methods() }),
+        "completion" => Ok(Outcome::Text(completion(word(matches, "SHELL")))),
+        "top" => top::run(socket, limit, matches).map(|ended| match ended {
+            top::Ended::Quit => Outcome::Nothing,
+            top::Ended::Once { text, json } => Outcome::Either { text, json },
+        }),
+        "wait" => wait(socket, self::limit(matches, "timeout").unwrap_or(limit)).map(|()| Outcome::Nothing),
         "call" => {
-            let method = matches.get_one::<String>("METHOD").map(String::as_str).unwrap_or_default();
             let params = matches.get_one::<String>("PARAMS").map(|text| given_params(text)).transpose()?;
-            Client::connect(socket, limit)?.call(method, params.as_ref()).map(Some)
+            call(word(matches, "METHOD"), params)
         }
         name => {
             let method = embedded().method(name).ok_or_else(|| Error::Usage(format!("no method {name}")))?;
-            Client::connect(socket, limit)?.call(&method.name, params(method, matches).as_ref()).map(Some)
+            call(&method.name, params(method, matches))
         }
     }
+}
+
+fn word<'m>(matches: &'m ArgMatches, name: &str) -> &'m str {
+    matches.get_one::<String>(name).map(String::as_str).unwrap_or_default()
+}
+
+/// What the shell reads to complete a line of this program.
+fn completion(shell: &str) -> String {
+    use clap_complete::{Shell, generate};
+    let shell = match shell {
+        "zsh" => Shell::Zsh,
+        "fish" => Shell::Fish,
+        _ => Shell::Bash,
+    };
+    let mut script = Vec::new();
+    generate(shell, &mut whole_tree(), "rmr-rpc", &mut script);
+    // For bash, clap_complete 4.6 spells the name of a program with a dash in two ways, and then offers no options.
+    String::from_utf8_lossy(&script).replace("rmr__subcmd__rpc", "rmr__rpc")
 }
 
 fn limit(matches: &ArgMatches, name: &str) -> Option<Duration> {
@@ -112,9 +152,17 @@ fn left(end: Instant) -> Duration {
     end.saturating_duration_since(Instant::now())
 }
 
-fn print(answer: Option<&Value>, as_json: bool) -> ExitCode {
-    let Some(answer) = answer else { return ExitCode::SUCCESS };
-    let text = if as_json { format!("{answer:#}\n") } else { plain(answer, terminal_width()) };
+fn print(outcome: &Outcome, as_json: bool) -> ExitCode {
+    let text = match outcome {
+        Outcome::Nothing => return ExitCode::SUCCESS,
+        Outcome::Text(text) => text.clone(),
+        Outcome::Either { json, .. } if as_json => format!("{json:#}\n"),
+        Outcome::Either { text, .. } => text.clone(),
+        Outcome::Answer { answer, .. } if as_json => format!("{answer:#}\n"),
+        Outcome::Answer { method, params, answer } => {
+            view::text(method, params.as_ref(), answer, terminal_width())
+        }
+    };
     match io::stdout().write_all(text.as_bytes()) {
         // `rmr-rpc … | head` has seen enough.
         Err(why) if why.kind() != ErrorKind::BrokenPipe => {
@@ -131,6 +179,9 @@ fn fail(error: &Error, as_json: bool) -> ExitCode {
         _ if as_json => eprintln!("{}", json!({"message": error.to_string(), "hint": error.hint()})),
         _ => {
             eprintln!("rmr-rpc: {error}");
+            for line in error.details() {
+                eprintln!("  {line}");
+            }
             if let Some(hint) = error.hint() {
                 eprintln!("hint: {hint}");
             }

@@ -8,7 +8,9 @@ type Row = Map<String, Value>;
 
 /// The width of the terminal that stdout is; none when it is no terminal.
 pub(crate) fn terminal_width() -> Option<u16> {
-    Table::new().width()
+    let size = rustix::termios::tcgetwinsize(std::io::stdout()).ok()?;
+    // A terminal that does not know says 0.
+    (size.ws_col > 0).then_some(size.ws_col)
 }
 
 /// An answer as text: members one a line, lists of objects as tables no wider than `width`. Ends with a newline.
@@ -126,13 +128,20 @@ fn grid(rows: &[&Row], columns: &[&str]) -> Table {
         grid.add_row(columns.iter().map(|name| row.get(*name).map(short).unwrap_or_default()));
     }
     for (at, name) in columns.iter().enumerate() {
-        let numeric = rows.iter().filter_map(|row| row.get(*name)).all(Value::is_number);
+        let numeric = rows.iter().filter_map(|row| row.get(*name)).all(is_figure);
         if let Some(column) = grid.column_mut(at) {
             column.set_padding((0, 2));
             column.set_cell_alignment(if numeric { CellAlignment::Right } else { CellAlignment::Left });
         }
     }
     grid
+}
+
+/// A number, or text that is a number and its unit, or a dash in the place of one.
+fn is_figure(value: &Value) -> bool {
+    let Value::String(text) = value else { return value.is_number() };
+    let (number, unit) = text.split_once(' ').unwrap_or((text, ""));
+    text == "-" || number.parse::<f64>().is_ok_and(f64::is_finite) && !unit.contains(' ')
 }
 
 fn grid_width(grid: &Table) -> usize {
@@ -216,6 +225,16 @@ mod tests {
         let narrow = shown(value, Some(20));
         assert!(narrow.starts_with("NAME  ALIASES\na     x\nb     y\n"), "{narrow}");
         assert!(narrow.contains("1 too wide"), "{narrow}");
+    }
+
+    #[test]
+    fn figures_stand_right_with_their_units_or_without() {
+        for figure in [json!(1), json!("1.5"), json!("12.3 us"), json!("0 B")] {
+            assert!(is_figure(&figure), "{figure}");
+        }
+        for other in [json!(""), json!("inf"), json!("1 2 3"), json!("1111-22"), json!(true), json!("us 1")] {
+            assert!(!is_figure(&other), "{other}");
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@ use tgt_config::ConfigError;
 use tgt_env::core_lock::CoreLockError;
 use tgt_env::cores::CoresError;
 use tgt_env::memory::MemoryError;
+use tgt_metrics::MetricsError;
 
 /// Why the target did not start. Nothing is left running.
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +29,9 @@ pub enum StartError {
     /// The RPC socket cannot be had.
     #[error(transparent)]
     Server(#[from] ServerError),
+    /// Figures cannot be served.
+    #[error(transparent)]
+    Metrics(#[from] MetricsError),
     /// The thread that watches the cores could not be made.
     #[error("cannot start the thread that watches the cores: {0}")]
     Watch(std::io::Error),
@@ -44,9 +48,9 @@ impl StartError {
                 exit::URING
             }
             Self::Reactors(tgt_reactor::StartError::Pin { .. }) => exit::CORE,
-            Self::Reactors(_) | Self::Watch(_) => exit::ERROR,
+            Self::Reactors(_) | Self::Watch(_) | Self::Metrics(MetricsError::Thread(_)) => exit::ERROR,
             Self::Config(_) => exit::CONFIG,
-            Self::Server(_) => exit::SOCKET,
+            Self::Server(_) | Self::Metrics(MetricsError::Bind { .. }) => exit::SOCKET,
         }
     }
 }
@@ -78,6 +82,14 @@ mod tests {
             (StartError::Cores(CoresError::NoCore { usable: Default::default() }), 4),
             (StartError::Config(ConfigError::Read { path: path(), source: denied() }), 5),
             (StartError::Server(ServerError::NotASocket { path: path() }), 6),
+            (
+                StartError::Metrics(MetricsError::Bind {
+                    address: ([127, 0, 0, 1], 1).into(),
+                    source: denied(),
+                }),
+                6,
+            ),
+            (StartError::Metrics(MetricsError::Thread(denied())), 1),
             (StartError::Memory(MemoryError::AlreadyInitialised), 7),
             (StartError::Watch(denied()), 1),
         ] {

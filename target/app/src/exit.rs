@@ -8,7 +8,7 @@
 //! | 3 | io_uring is refused |
 //! | 4 | a core cannot be had: another target polls on it, or it is absent or not allowed |
 //! | 5 | the configuration file is wrong, or a call in it failed |
-//! | 6 | the RPC socket cannot be had: another target has it, or the path is wrong |
+//! | 6 | the RPC socket or the metrics address cannot be had: another has it, or it is wrong |
 //! | 7 | DMA memory cannot be set up |
 //! | 130, 143 | a second SIGINT or SIGTERM cut the stop short |
 
@@ -24,7 +24,7 @@ pub const URING: u8 = 3;
 pub const CORE: u8 = 4;
 /// The configuration could not be loaded.
 pub const CONFIG: u8 = 5;
-/// The RPC socket cannot be had.
+/// The RPC socket or the metrics address cannot be had.
 pub const SOCKET: u8 = 6;
 /// DMA memory cannot be set up.
 pub const MEMORY: u8 = 7;

@@ -2,6 +2,7 @@
 
 use crate::log::LogControl;
 use rpc_server::ServerConfig;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use tgt_env::core_lock::{CoreUse, LOCK_DIRECTORY};
@@ -28,6 +29,8 @@ pub struct Options {
     pub lock_directory: PathBuf,
     /// The RPC socket; none: no server.
     pub rpc: Option<ServerConfig>,
+    /// Where figures for Prometheus are served; none: nowhere.
+    pub metrics: Option<SocketAddr>,
     /// The configuration file to load.
     pub config: Option<PathBuf>,
     /// Go on when a call of the configuration fails.
@@ -48,6 +51,7 @@ impl Default for Options {
             core_locks: true,
             lock_directory: PathBuf::from(LOCK_DIRECTORY),
             rpc: Some(ServerConfig::new(RPC_SOCKET)),
+            metrics: None,
             config: None,
             ignore_config_errors: false,
             wait_for_rpc: false,

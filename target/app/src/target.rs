@@ -8,8 +8,10 @@ use crate::rpc::{self, Parts};
 use crate::watch::Watch;
 use rpc_registry::Registry;
 use rpc_server::Server;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Instant;
 use tgt_bdev::Bdevs;
 use tgt_config::Config;
 use tgt_env::clock;
@@ -25,6 +27,7 @@ pub struct Target {
     handles: Arc<Vec<Handle>>,
     /// In the order in which they end.
     server: Option<Server>,
+    metrics: Option<tgt_metrics::Server>,
     watch: Option<Watch>,
     reactors: Option<Reactors>,
     claims: Arc<Claims>,
@@ -90,6 +93,7 @@ impl Target {
             init,
             handles: handles.clone(),
             server: None,
+            metrics: None,
             watch: None,
             reactors: Some(reactors),
             claims: claims.clone(),
@@ -98,10 +102,32 @@ impl Target {
         if let SleepPolicy::After(spin) = sleep {
             target.watch = Some(Watch::start(handles, claims, spin).map_err(StartError::Watch)?);
         }
+        if let Some(address) = options.metrics {
+            target.metrics = Some(target.serve_metrics(address)?);
+        }
         if let Some(config) = &options.rpc {
             target.server = Some(Server::start(config.clone(), registry)?);
         }
         Ok(target)
+    }
+
+    fn serve_metrics(&self, address: SocketAddr) -> Result<tgt_metrics::Server, StartError> {
+        let sources = tgt_metrics::Sources {
+            bdevs: self.bdevs.clone(),
+            reactors: self.handles.clone(),
+            version: crate::VERSION,
+            spdk_version: rpc::version::spdk(),
+            started: Instant::now(),
+        };
+        let server = tgt_metrics::Server::start(address, sources)?;
+        tracing::info!("figures for Prometheus on http://{}/metrics", server.address());
+        if !address.ip().is_loopback() {
+            tracing::warn!(
+                "metrics: whoever reaches {} may read them, there is no password",
+                server.address()
+            );
+        }
+        Ok(server)
     }
 
     /// Both passes of a configuration, and the step to run time between them.
@@ -138,6 +164,12 @@ impl Target {
         &self.handles
     }
 
+    /// Where figures for Prometheus are served.
+    #[must_use]
+    pub fn metrics_address(&self) -> Option<SocketAddr> {
+        self.metrics.as_ref().map(tgt_metrics::Server::address)
+    }
+
     /// Ends it: the socket, the reactors with what they do, the claims on cores. Takes 20 seconds at most.
     pub fn stop(mut self) -> StopReport {
         self.shut_down()
@@ -146,6 +178,7 @@ impl Target {
     fn shut_down(&mut self) -> StopReport {
         self.init.end("the target stops");
         let calls_cut = self.server.take().map_or(0, Server::stop);
+        self.metrics = None;
         self.watch = None;
         let stuck = self.reactors.take().map_or_else(Vec::new, Reactors::stop);
         self.claims.give_up();

@@ -1,4 +1,4 @@
-//! The files made from the schema are up to date: `rpc/schema.json`, `docs/rpc.md`, `rpc/plugin/rmr_rpc.py`.
+//! The files made from the schema are up to date: `rpc/schema.json`, `docs/rpc.md`, `rpc/plugin/rmr_rpc.py`, `docs/man`.
 
 #![allow(clippy::expect_used, missing_docs)]
 
@@ -6,7 +6,7 @@ use rmr_rpc::{Method, Schema};
 use serde_json::{Value, json};
 use std::fs;
 use std::process::Command;
-use test_e2e::generate::{COMMAND, files, plugin};
+use test_e2e::generate::{COMMAND, files, man, plugin};
 use test_e2e::places::{or_skip, root, venv};
 use test_e2e::spdk::fixture;
 use tgt_app::{Options, Target};
@@ -35,6 +35,7 @@ fn the_files_made_from_the_schema_are_up_to_date() {
             continue;
         }
         if update {
+            fs::create_dir_all(path.parent().expect("a folder")).expect("the folder can be made");
             fs::write(&path, text).expect("the file can be written");
             println!("written: {}", path.display());
         } else {
@@ -42,6 +43,28 @@ fn the_files_made_from_the_schema_are_up_to_date() {
         }
     }
     assert!(stale.is_empty(), "not up to date: {stale:?}; write them anew with:\n  {COMMAND}");
+}
+
+#[test]
+fn the_manual_pages_name_every_option_and_man_can_read_them() {
+    for (path, roff) in man() {
+        assert!(roff.contains(".SH NAME") && roff.contains(".SH \"SEE ALSO\""), "{path}");
+        let words = match path {
+            "docs/man/rmr_tgt.8" => ["\\-\\-metrics", "\\-\\-wait\\-for\\-rpc"],
+            "docs/man/rmr-rpc.1" => ["bdev_malloc_create", "completion"],
+            _ => ["\\-\\-queue\\-depth", "compare"],
+        };
+        for word in words {
+            assert!(roff.contains(word), "{path}: {word}");
+        }
+        let dir = tempfile::tempdir().expect("a directory");
+        let file = dir.path().join("page");
+        fs::write(&file, &roff).expect("the page");
+        let man = Command::new("man").args(["--warnings", "-l"]).arg(&file).env("MANWIDTH", "100").output();
+        let Some(told) = or_skip(man.ok(), "no man") else { return };
+        let complaints = String::from_utf8_lossy(&told.stderr);
+        assert!(told.status.success() && complaints.is_empty(), "{path}: {complaints}");
+    }
 }
 
 #[test]

@@ -81,6 +81,7 @@ fn bdevs_are_made_shown_and_deleted() {
 fn each_way_to_fail_has_its_code_its_words_and_a_hint() {
     let Some(rig) = Rig::new(&[]) else { return };
     rig.good("wait");
+    rig.good("bdev_null_create --name Null0 --num-blocks 8 --block-size 512");
     let cases = [
         ("bdev_null_delete --name a", 1, "No such device", "rmr-rpc bdev_get_bdevs"),
         (
@@ -89,7 +90,15 @@ fn each_way_to_fail_has_its_code_its_words_and_a_hint() {
             "512",
             "rmr-rpc bdev_null_create --help",
         ),
-        ("call bdev_nul_create", 1, "Method not found", "did you mean bdev_null_create?"),
+        ("bdev_null_delete --name a", 1, "accepted: Null0", "rmr-rpc bdev_get_bdevs"),
+        (
+            "bdev_null_create --name Null0 --num-blocks 8 --block-size 512",
+            1,
+            "File exists",
+            "rmr-rpc bdev_null_delete",
+        ),
+        ("bdev_get_histogram --name Null0", 1, "not counted", "rmr-rpc bdev_enable_histogram"),
+        ("call bdev_nul_create", 1, "Method not found", "did you mean bdev_null_create"),
         ("call bdev_null_create {", 2, "PARAMS is no JSON", "rmr-rpc --help"),
         ("bdev_null_create --name a", 2, "--num-blocks", "--help"),
         ("bdev_nul_create", 2, "bdev_null_create", "--help"),
@@ -106,6 +115,92 @@ fn each_way_to_fail_has_its_code_its_words_and_a_hint() {
         (told.code, &error["code"], &error["data"]["parameter"]),
         (Some(1), &json!(-19), &json!("name"))
     );
+}
+
+#[test]
+fn well_known_answers_are_shown_for_people() {
+    let Some(rig) = Rig::new(&[]) else { return };
+    rig.good("wait");
+    rig.good("bdev_null_create --name Null0 --num-blocks 2048 --block-size 512");
+    rig.good("bdev_enable_histogram --name Null0 --enable true");
+    for (line, words) in [
+        ("bdev_get_bdevs", "1 MiB"),
+        ("bdev_get_iostat", "Null0  none"),
+        ("framework_get_reactors", "ASLEEP"),
+        ("thread_get_stats", "BUSY_TIME"),
+        ("thread_get_pollers", "(none)"),
+        ("thread_get_io_channels", "(none)"),
+        ("iobuf_get_stats", "POOL"),
+        ("notify_get_notifications", "bdev_register  Null0"),
+        ("framework_get_config --name bdev", "name=\"Null0\""),
+        ("bdev_get_histogram --name Null0", "0 IOs were counted"),
+        ("bdev_get_histogram_borders --name Null0 --borders 10 100", "from 100 us"),
+        ("call bdev_get_histogram_borders {\"name\":\"Null0\",\"borders\":[10]}", "from 10 us"),
+    ] {
+        let shown = rig.good(line);
+        assert!(shown.contains(words), "{line}: {shown}");
+    }
+}
+
+#[test]
+fn top_prints_the_rates_of_one_interval_and_needs_a_terminal_for_more() {
+    let Some(rig) = Rig::new(&[]) else { return };
+    rig.good("wait");
+    rig.good("bdev_null_create --name Null0 --num-blocks 2048 --block-size 512");
+    let rates = rig.json("top --once --interval 0.05");
+    assert!(rates["seconds"].as_f64().is_some_and(|seconds| seconds >= 0.05), "{rates}");
+    let (bdev, reactor) = (&rates["bdevs"][0], &rates["reactors"][0]);
+    assert_eq!(
+        (&bdev["name"], &bdev["read_iops"], &bdev["errors"]),
+        (&json!("Null0"), &json!(0.0), &json!(0))
+    );
+    assert!(bdev["latency_mean_us"].is_null() && bdev["queue_depth"].is_null(), "{bdev}");
+    let busy = reactor["busy_percent"].as_f64().expect("a number");
+    assert!((0.0..=100.0).contains(&busy), "{reactor}");
+    let shown = rig.good("top --once --interval 0.05 --sort name");
+    assert!(shown.contains("BUSY") && shown.contains("IN FLIGHT") && shown.contains("Null0"), "{shown}");
+    let told = rig.run("top");
+    assert_eq!(told.code, Some(2), "{}", told.err);
+    assert!(told.err.contains("top --once"), "{}", told.err);
+}
+
+#[test]
+fn completions_know_methods_options_and_words() {
+    let Some(program) = places::rmr_rpc() else { return };
+    for shell in ["bash", "zsh", "fish"] {
+        let socket = Path::new("/nowhere");
+        let line = format!("completion {shell}");
+        let told = Told::from(command(&program, socket, &line).output().expect("rmr-rpc"));
+        assert_eq!((told.code, told.err.as_str()), (Some(0), ""), "{shell}");
+        // fish writes long options without their dashes.
+        for words in ["bdev_null_create", "num-blocks", "reset-mode", "maxmin", "completion"] {
+            assert!(told.out.contains(words), "{shell} does not complete {words}");
+        }
+    }
+}
+
+/// What bash offers for the last word of a line, by the script that `rmr-rpc completion bash` prints.
+fn offered(program: &Path, line: &[&str]) -> String {
+    // `compopt` works only while bash itself completes.
+    let script = "compopt() { :; }; source <(\"$0\" completion bash); COMP_WORDS=(rmr-rpc \"$@\"); COMP_CWORD=$#; \
+                  complete=$(complete -p rmr-rpc); complete=${complete#*-F }; \
+                  ${complete%% *} rmr-rpc \"${COMP_WORDS[$#]}\" \"${COMP_WORDS[$#-1]}\"; echo \"${COMPREPLY[@]}\"";
+    let mut bash = Command::new("timeout");
+    bash.args(["20", "bash", "-c", script]).arg(program).args(line);
+    let told = Told::from(bash.output().expect("bash"));
+    assert_eq!((told.code, told.err.as_str()), (Some(0), ""), "{line:?}");
+    told.out
+}
+
+#[test]
+fn bash_completes_a_method_its_options_and_their_words() {
+    let Some(program) = places::rmr_rpc() else { return };
+    let methods = offered(&program, &["bdev_null_"]);
+    for name in ["bdev_null_create", "bdev_null_delete", "bdev_null_resize"] {
+        assert!(methods.contains(name), "{methods}");
+    }
+    assert!(offered(&program, &["bdev_null_create", "--num"]).contains("--num-blocks"));
+    assert!(offered(&program, &["bdev_get_iostat", "--reset-mode", ""]).contains("maxmin"));
 }
 
 #[test]
@@ -127,6 +222,11 @@ fn without_a_target_it_says_what_is_there_and_what_to_start() {
     }
     let told = Told::from(command(&program, &missing, "bdev_get_bdevs").output().expect("rmr-rpc"));
     assert!(told.err.contains(&format!("rmr_tgt -r {}", missing.display())), "{}", told.err);
+    // Who is served elsewhere is named: targets of other tests too, and not all of them when they are many.
+    let Some(mut other) = Target::start(&[]) else { return };
+    drop(other.client());
+    let told = Told::from(command(&program, &missing, "bdev_get_bdevs").output().expect("rmr-rpc"));
+    assert!(told.err.contains("a socket that is served: `-s /"), "{}", told.err);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use super::help;
 use crate::log::Format;
 use clap::{ArgAction, Parser, ValueEnum};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 const CORES: &str = "Cores";
@@ -71,6 +72,9 @@ pub struct Args {
     /// The only methods that exist for clients, with commas between
     #[arg(long, value_name = "NAMES", value_delimiter = ',', help_heading = CONTROL)]
     pub(super) rpcs_allowed: Option<Vec<String>>,
+    /// Serve figures for Prometheus on http://ADDRESS/metrics: PORT on 127.0.0.1, or IP:PORT [default: not served]
+    #[arg(long, value_name = "ADDRESS", value_parser = tgt_metrics::parse_address, help_heading = CONTROL)]
+    pub(super) metrics: Option<SocketAddr>,
 
     /// Write INFO and DEBUG logs of a component, or all; may be repeated
     #[arg(short = 'L', long, value_name = "FLAG", value_delimiter = ',', help_heading = LOGS)]

@@ -51,6 +51,7 @@ impl Args {
             memory: Some(self.memory()?),
             core_locks: !self.disable_cpumask_locks,
             rpc: (!self.no_rpc_server).then_some(rpc),
+            metrics: self.metrics,
             config: self.config.clone(),
             ignore_config_errors: self.json_ignore_init_errors,
             wait_for_rpc: self.wait_for_rpc,
@@ -162,7 +163,7 @@ mod tests {
     fn cores_sleep_memory_and_socket_are_chosen() {
         let plain = options("rmr_tgt");
         assert_eq!((plain.cores.len(), plain.sleep), (1, SleepPolicy::ADAPTIVE));
-        assert_eq!(plain.rpc.expect("a server").path, PathBuf::from("/var/tmp/spdk.sock"));
+        assert_eq!(plain.rpc.as_ref().expect("a server").path, PathBuf::from("/var/tmp/spdk.sock"));
         assert_eq!(options("rmr_tgt -m [0,2-3]").cores, [0, 2, 3]);
         assert_eq!(options("rmr_tgt --lcores 1@0,0@5").cores, [5, 0]);
         assert_eq!(options("rmr_tgt --poll").sleep, SleepPolicy::Never);
@@ -175,6 +176,9 @@ mod tests {
             assert_eq!(memory.page_size, page_size);
         }
         assert!(options("rmr_tgt --no-rpc-server").rpc.is_none());
+        assert_eq!(plain.metrics, None, "nothing is served unless asked for");
+        let metrics = options("rmr_tgt --metrics 9110").metrics.expect("an address");
+        assert_eq!(metrics.to_string(), "127.0.0.1:9110");
     }
 
     #[test]
@@ -198,6 +202,7 @@ mod tests {
             "rmr_tgt -m 0x1 --lcores 0",
             "rmr_tgt --wait-for-rpc -c f",
             "rmr_tgt --no-rpc-server --wait-for-rpc",
+            "rmr_tgt --metrics :9110",
             "rmr_tgt what",
         ] {
             assert!(Args::try_parse_from(line.split(' ')).is_err(), "{line}");

@@ -11,4 +11,4 @@ Examples:
   spdk-rpc -s /run/rmr.sock bdev_get_bdevs     ask it, with SPDK's own client
 
 Exit codes: 0 stopped as told, 1 error, 2 usage, 3 io_uring refused, 4 core not to be had,
-  5 configuration, 6 RPC socket not to be had, 7 memory; 130, 143: a second signal cut the stop short.";
+  5 configuration, 6 RPC socket or metrics address not to be had, 7 memory; 130, 143: a second signal cut the stop short.";

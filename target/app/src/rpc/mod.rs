@@ -9,7 +9,7 @@ mod machine;
 mod memory;
 mod scheduler;
 mod threads;
-mod version;
+pub(crate) mod version;
 
 use crate::claims::Claims;
 use crate::init::Init;

@@ -46,10 +46,16 @@ pub(super) fn register(registry: &mut Registry) {
     );
 }
 
+/// That version as text: `26.09`.
+pub(crate) fn spdk() -> String {
+    let (major, minor, _) = SPDK;
+    format!("{major}.{minor:02}")
+}
+
 fn spdk_version() -> SpdkVersion {
     let (major, minor, patch) = SPDK;
     SpdkVersion {
-        version: format!("SPDK v{major}.{minor:02} (rmr_tgt {VERSION})"),
+        version: format!("SPDK v{} (rmr_tgt {VERSION})", spdk()),
         fields: SpdkFields { major, minor, patch, suffix: "" },
     }
 }

@@ -1,0 +1,39 @@
+//! The page as a whole.
+
+use crate::text::Text;
+use crate::{bdevs, memory, process, reactors};
+use std::sync::Arc;
+use std::time::Instant;
+use tgt_bdev::Bdevs;
+use tgt_reactor::Handle;
+
+/// What the figures are taken from.
+#[derive(Clone, Debug)]
+pub struct Sources {
+    /// The bdevs.
+    pub bdevs: Arc<Bdevs>,
+    /// The reactors.
+    pub reactors: Arc<Vec<Handle>>,
+    /// Version of the target.
+    pub version: &'static str,
+    /// Version of the SPDK whose methods it answers.
+    pub spdk_version: String,
+    /// When the target started.
+    pub started: Instant,
+}
+
+/// All figures as they are now. Waits up to a second for reactors that do not answer. Any thread but a reactor's.
+#[must_use]
+pub fn page(sources: &Sources) -> String {
+    let mut text = Text::default();
+    process::write(&mut text, sources);
+    reactors::write(&mut text, &sources.reactors);
+    memory::write(&mut text);
+    bdevs::write(&mut text, &sources.bdevs);
+    text.finish()
+}
+
+/// Seconds of these ticks.
+pub(crate) fn seconds(ticks: tgt_env::clock::Ticks) -> f64 {
+    ticks.0 as f64 / tgt_env::clock::tick_rate() as f64
+}
