@@ -86,12 +86,6 @@ impl Op {
         (self as u8) < Op::Flush as u8
     }
 
-    /// True for what never takes the straight way down: it needs a closer look, at the least.
-    #[inline]
-    pub(crate) const fn is_seldom(self) -> bool {
-        self as u8 >= Op::Abort as u8
-    }
-
     /// True if it names a range of blocks.
     #[must_use]
     pub const fn has_range(self) -> bool {

@@ -7,13 +7,31 @@ use crate::device::OpSet;
 use crate::emulate::Emulations;
 use crate::io::{Io, Op};
 use crate::qos::Next;
+use tgt_env::clock::Ticks;
 use tgt_reactor::{Cx, Work};
 use tgt_status::IoStatus;
 
 impl IoChannel {
+    /// Whether the module may see this IO.
+    pub(super) fn check(&self, io: &Io) -> Result<(), IoStatus> {
+        if !self.ops.contains(io.op) {
+            return Err(self.why_not(io.op));
+        }
+        if io.op.is_plain() { self.check_plain(io) } else { self.check_other(io) }
+    }
+
+    fn why_not(&self, op: Op) -> IoStatus {
+        if self.bdev.is_removed() {
+            IoStatus::INVALID_NAMESPACE
+        } else if self.bdev.ops().contains(op) {
+            IoStatus::WRITE_PROTECTED
+        } else {
+            IoStatus::INVALID_OPCODE
+        }
+    }
+
     /// What does not name blocks, or carries something else than their data.
-    #[cold]
-    pub(super) fn check_other(&self, io: &Io) -> Result<(), IoStatus> {
+    fn check_other(&self, io: &Io) -> Result<(), IoStatus> {
         if !io.op.has_range() {
             return if io.bufs.is_empty() { Ok(()) } else { Err(IoStatus::INVALID_FIELD) };
         }
@@ -32,7 +50,13 @@ impl IoChannel {
 
     /// Everything that cannot be passed on as it is, or not at once.
     #[cold]
-    pub(super) fn submit_slowly(&mut self, cx: &mut Cx, io: Io) -> Result<(), Io> {
+    pub(super) fn submit_slowly(&mut self, cx: &mut Cx, mut io: Io) -> Result<(), Io> {
+        if let Err(status) = self.check(&io) {
+            return self.end_here(cx, io, status);
+        }
+        if io.submitted == Ticks::ZERO {
+            io.submitted = cx.now();
+        }
         let submitted = io.submitted;
         if io.op == Op::Abort {
             self.abort(cx, io)?;
