@@ -6,6 +6,7 @@ use crate::histogram::{Counts, Histogram, HistogramSpec};
 use crate::modules::Modules;
 use crate::notify::{NotificationKind, Notifications};
 use crate::qos::{Qos, RateLimits};
+use crate::quiesce::Pauses;
 use crate::sampling::{QueueDepth, Samples};
 use crate::stats::{ChannelStats, Generation, IoStats, ResetMode};
 use crate::trace::{TraceRing, TracedIo};
@@ -32,6 +33,11 @@ pub struct Bdev {
     changes: AtomicU32,
     pub(crate) control: Mutex<Control>,
     closed: Condvar,
+    /// The pause in force; zero: none.
+    pub(crate) pause: AtomicU64,
+    /// The last pause that all channels have acknowledged.
+    pub(crate) quiet: AtomicU64,
+    pub(crate) quiet_changed: Condvar,
     notifications: Arc<Notifications>,
     modules: Arc<Modules>,
 }
@@ -42,6 +48,7 @@ pub(crate) struct Control {
     pub(crate) descs: Vec<DescInfo>,
     pub(crate) claim: Claim,
     pub(crate) channels: Vec<ChannelEntry>,
+    pub(crate) pauses: Pauses,
     /// Totals of channels that were closed since the last reset.
     closed_stats: IoStats,
     /// While latencies are counted: what closed channels have counted.
@@ -58,6 +65,8 @@ pub(crate) struct ChannelEntry {
     pub(crate) reactor: Handle,
     pub(crate) opener: Arc<str>,
     pub(crate) stats: Arc<ChannelStats>,
+    /// The last pause it has acknowledged.
+    pub(crate) quiet_for: u64,
     histogram: Option<Arc<Histogram>>,
     trace: Option<Arc<TraceRing>>,
 }
@@ -100,6 +109,9 @@ impl Bdev {
             changes: AtomicU32::new(0),
             control: Mutex::default(),
             closed: Condvar::new(),
+            pause: AtomicU64::new(0),
+            quiet: AtomicU64::new(0),
+            quiet_changed: Condvar::new(),
             notifications,
             modules,
         }
@@ -147,9 +159,15 @@ impl Bdev {
         self.num_blocks.load(Acquire)
     }
 
-    /// What it does.
+    /// What openers may ask for, what is emulated included.
     #[must_use]
     pub fn ops(&self) -> OpSet {
+        self.spec.ops.with_emulated()
+    }
+
+    /// What its device does itself.
+    #[must_use]
+    pub fn native_ops(&self) -> OpSet {
         self.spec.ops
     }
 
@@ -344,6 +362,7 @@ impl Bdev {
         let control = self.control();
         self.removed.store(true, Release);
         self.announce(&control);
+        self.quiet_changed.notify_all();
     }
 
     /// Waits until nobody has it open. Returns those who still have when `patience` is over.
@@ -379,14 +398,23 @@ impl Bdev {
         self.changes.load(Acquire)
     }
 
-    pub(crate) fn add_channel(&self, reactor: Handle, opener: Arc<str>) -> (u64, Arc<ChannelStats>) {
+    /// Lists a channel. Returns the pause in force too, which counts as acknowledged: nothing of it is in the device.
+    pub(crate) fn add_channel(&self, reactor: Handle, opener: Arc<str>) -> (u64, Arc<ChannelStats>, u64) {
         let mut control = self.control();
-        let id = control.next_id();
+        let (id, quiet_for) = (control.next_id(), self.pause());
         let stats = Arc::new(ChannelStats::new(self.generation()));
         let histogram = control.histogram.as_ref().map(|counts| Arc::new(Histogram::new(counts.spec)));
         let trace = (control.trace_every > 0).then(|| Arc::new(TraceRing::new(control.trace_every)));
-        control.channels.push(ChannelEntry { id, reactor, opener, stats: stats.clone(), histogram, trace });
-        (id, stats)
+        control.channels.push(ChannelEntry {
+            id,
+            reactor,
+            opener,
+            stats: stats.clone(),
+            quiet_for,
+            histogram,
+            trace,
+        });
+        (id, stats, quiet_for)
     }
 
     pub(crate) fn remove_channel(&self, id: u64) {
@@ -398,6 +426,7 @@ impl Bdev {
                 histogram.add_to(counts);
             }
             control.closed_stats.add(&channel.stats.snapshot(generation));
+            self.look_if_quiet(&control);
         }
     }
 
@@ -406,7 +435,7 @@ impl Bdev {
     }
 
     /// Raises the number of changes and wakes every reactor that has a channel.
-    fn announce(&self, control: &Control) {
+    pub(crate) fn announce(&self, control: &Control) {
         self.changes.fetch_add(1, AcqRel);
         for channel in &control.channels {
             // An empty message, so that a sleeping reactor polls; one whose inbox is full is awake anyway.

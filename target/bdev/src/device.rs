@@ -50,6 +50,16 @@ impl OpSet {
         self.0 & 1 << op as u16 != 0
     }
 
+    /// These, and what the block layer makes of reads and writes.
+    #[must_use]
+    pub(crate) const fn with_emulated(self) -> OpSet {
+        match (self.contains(Op::Read), self.contains(Op::Write)) {
+            (false, _) => self,
+            (true, false) => self.with(Op::Compare),
+            (true, true) => self.with(Op::Compare).with(Op::CompareAndWrite).with(Op::Copy),
+        }
+    }
+
     /// These and `op`.
     #[must_use]
     pub const fn with(self, op: Op) -> OpSet {
@@ -72,13 +82,15 @@ impl fmt::Debug for OpSet {
 /// What a device can take in one IO, in blocks. Larger IO is split above it. Zero: no limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Limits {
-    /// Longest read or write.
+    /// Longest read, write or compare; a longer compare-and-write is emulated.
     pub max_rw_blocks: u32,
     /// Longest unmap.
     pub max_unmap_blocks: u32,
     /// Longest write-zeroes.
     pub max_write_zeroes_blocks: u32,
-    /// Reads and writes do not cross multiples of this.
+    /// Longest copy; a longer one is emulated.
+    pub max_copy_blocks: u32,
+    /// Reads and writes do not cross multiples of this; a copy or compare-and-write that would is emulated.
     pub boundary_blocks: u32,
     /// Most memory segments of a read or write.
     pub max_segments: u16,
@@ -98,7 +110,8 @@ pub struct BdevSpec {
     pub block_size: u32,
     /// Blocks.
     pub num_blocks: u64,
-    /// What it does.
+    /// What it does itself. Compare, compare-and-write and copy are emulated if reads and writes are among them; a
+    /// device that claims compare-and-write does it atomically against every IO of every reactor.
     pub ops: OpSet,
     /// What it takes in one IO.
     pub limits: Limits,

@@ -22,12 +22,29 @@ pub enum Op {
     Reset,
     /// Stop the IO whose tag stands in the place of the address.
     Abort,
+    /// Success if the blocks hold what the buffers hold.
+    Compare,
+    /// If the blocks hold the first half of the buffers, they become the second half; atomic against every other IO on
+    /// the bdev. The buffers are twice as long as the blocks.
+    CompareAndWrite,
+    /// The blocks become copies of the source ranges that the buffers name: see [`crate::CopyRange`].
+    Copy,
 }
 
 impl Op {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Op; 7] =
-        [Op::Read, Op::Write, Op::WriteZeroes, Op::Unmap, Op::Flush, Op::Reset, Op::Abort];
+    pub const ALL: [Op; 10] = [
+        Op::Read,
+        Op::Write,
+        Op::WriteZeroes,
+        Op::Unmap,
+        Op::Flush,
+        Op::Reset,
+        Op::Abort,
+        Op::Compare,
+        Op::CompareAndWrite,
+        Op::Copy,
+    ];
 
     /// SPDK's name for it.
     #[must_use]
@@ -40,19 +57,33 @@ impl Op {
             Op::Flush => "flush",
             Op::Reset => "reset",
             Op::Abort => "abort",
+            Op::Compare => "compare",
+            Op::CompareAndWrite => "compare_and_write",
+            Op::Copy => "copy",
         }
     }
 
     /// True if it changes what is stored.
     #[must_use]
     pub const fn is_write(self) -> bool {
-        matches!(self, Op::Write | Op::WriteZeroes | Op::Unmap)
+        matches!(self, Op::Write | Op::WriteZeroes | Op::Unmap | Op::CompareAndWrite | Op::Copy)
     }
 
     /// True if it carries data in its buffers.
     #[must_use]
     pub const fn has_data(self) -> bool {
-        matches!(self, Op::Read | Op::Write)
+        matches!(self, Op::Read | Op::Write | Op::Compare | Op::CompareAndWrite)
+    }
+
+    /// True if it moves data, and counts against rate limits.
+    pub(crate) const fn is_limited(self) -> bool {
+        self.has_data() || matches!(self, Op::Copy)
+    }
+
+    /// True for those that name blocks and carry their data or nothing: the commonest, and the first by number.
+    #[inline]
+    pub(crate) const fn is_plain(self) -> bool {
+        (self as u8) < Op::Flush as u8
     }
 
     /// True if it names a range of blocks.

@@ -77,7 +77,7 @@ impl Qos {
 
     /// Takes a slot of each limit that applies; the IO may go at the time given back.
     fn take_slot(&self, op: Op, bytes: u64, now: Ticks) -> Ticks {
-        let direction = if op == Op::Read { &self.r_bytes } else { &self.w_bytes };
+        let direction = if op.is_write() { &self.w_bytes } else { &self.r_bytes };
         let slots = [(&self.rw_ios, 1), (&self.rw_bytes, bytes), (direction, bytes)];
         slots.into_iter().map(|(limit, units)| limit.take_slot(units, now)).max().unwrap_or(now)
     }

@@ -41,6 +41,8 @@ struct Parent {
     out: u32,
     status: IoStatus,
     in_ready: bool,
+    /// A piece of an IO that is emulated here.
+    emulated: bool,
 }
 
 impl Splits {
@@ -76,7 +78,10 @@ impl Splits {
     /// Blocks from `lba` on that fit into one IO, segments not considered.
     fn first_piece(&self, op: Op, lba: u64, blocks: u32) -> u32 {
         let (max, boundary) = match op {
-            Op::Read | Op::Write => (self.limits.max_rw_blocks, self.limits.boundary_blocks),
+            Op::Read | Op::Write | Op::Compare | Op::CompareAndWrite => {
+                (self.limits.max_rw_blocks, self.limits.boundary_blocks)
+            }
+            Op::Copy => (self.limits.max_copy_blocks, self.limits.boundary_blocks),
             Op::Unmap => (self.limits.max_unmap_blocks, 0),
             Op::WriteZeroes => (self.limits.max_write_zeroes_blocks, 0),
             Op::Flush | Op::Reset | Op::Abort => (0, 0),
@@ -95,7 +100,7 @@ impl Splits {
     }
 
     /// Takes a parent in. Gives it back if the lender has no lease left.
-    pub(crate) fn start(&mut self, lender: &mut Lender, mut io: Io) -> Result<(), Io> {
+    pub(crate) fn start(&mut self, lender: &mut Lender, mut io: Io, emulated: bool) -> Result<(), Io> {
         let bufs = std::mem::replace(&mut io.bufs, Bufs::none());
         let lease = match lender.lend(bufs) {
             Ok(lease) => lease,
@@ -105,7 +110,8 @@ impl Splits {
             }
         };
         let (next_lba, left) = (io.lba, io.blocks);
-        let parent = Parent { io, lease, next_lba, left, out: 0, status: IoStatus::SUCCESS, in_ready: true };
+        let status = IoStatus::SUCCESS;
+        let parent = Parent { io, lease, next_lba, left, out: 0, status, in_ready: true, emulated };
         let slot = self.free.pop().unwrap_or_else(|| {
             self.parents.push(None);
             (self.parents.len() - 1) as u32
@@ -161,23 +167,29 @@ impl Splits {
 
     /// Stops the parent with this tag: no more children; it completes when those that are out have come back.
     pub(crate) fn abort(&mut self, target: Tag) -> bool {
-        let is_target =
-            |parent: &Option<Parent>| parent.as_ref().is_some_and(|parent| parent.io.tag == target);
+        let is_target = |parent: &Option<Parent>| {
+            parent.as_ref().is_some_and(|parent| parent.io.tag == target && !parent.io.child)
+        };
         let Some(slot) = self.parents.iter().position(is_target) else { return false };
         self.parents[slot].as_mut().expect("just found").fail(IoStatus::ABORTED);
         self.note_if_finished(slot as u32);
         true
     }
 
-    /// Moves parents that are finished to `ended`.
-    pub(crate) fn take_finished(&mut self, lender: &mut Lender, ended: &mut DoneQueue) {
+    /// Moves parents that are finished to `ended`, or to `emulated` what is a piece of an emulation here.
+    pub(crate) fn take_finished(
+        &mut self,
+        lender: &mut Lender,
+        ended: &mut DoneQueue,
+        emulated: &mut DoneQueue,
+    ) {
         for slot in self.finished.drain(..) {
-            let Parent { mut io, lease, status, .. } =
+            let Parent { mut io, lease, status, emulated: ours, .. } =
                 self.parents[slot as usize].take().expect("noted as finished once");
             self.free.push(slot);
             self.ready.retain(|ready| *ready != slot);
             io.bufs = lender.end(lease);
-            ended.push(io.complete(status));
+            if ours { &mut *emulated } else { &mut *ended }.push(io.complete(status));
         }
     }
 

@@ -80,6 +80,48 @@ fn no_io_allocates_on_any_path() {
     }
 }
 
+/// On a disk that compares itself, and on one for which that is emulated; compare-and-write always is.
+#[test]
+fn no_compare_allocates() {
+    let world = world(1);
+    let (name, base) = ("OnM0".to_owned(), "M0".to_owned());
+    tgt_bdev::stack::Stack::new(&world.bdevs).create(&name, "M0", &[], passthru(&name, &base)).expect("made");
+    for bdev in ["OnM0", "Mirror"] {
+        for op in [tgt_bdev::Op::Compare, tgt_bdev::Op::CompareAndWrite] {
+            // Fills caches that stay.
+            let _ = allocations_of_batch(&world, bdev, op);
+            let allocations: u64 = (0..100).map(|_| allocations_of_batch(&world, bdev, op)).sum();
+            assert!(allocations <= 8, "{bdev} {op:?}: {allocations} allocations in {} IOs", 100 * BATCH);
+        }
+    }
+}
+
+/// IOs of one visit to a reactor: it takes no messages meanwhile, and pauses send it some.
+const BATCH: u32 = 100;
+
+/// Allocations while one reactor does [`BATCH`] IOs of eight blocks, one after the other, whatever their outcome.
+fn allocations_of_batch(world: &World, bdev: &str, op: tgt_bdev::Op) -> u64 {
+    world.with_channel(bdev, move |cx, channel| {
+        let len = if op == tgt_bdev::Op::CompareAndWrite { 8192 } else { 4096 };
+        let mut bufs = test_bdevs::world::filled(len, 0);
+        let mut done = DoneQueue::with_capacity(64);
+        let mut one = |cx: &mut Cx, channel: &mut IoChannel| {
+            let io = Io::new(op, Tag(0), 64, 8, std::mem::replace(&mut bufs, tgt_bdev::Bufs::none()));
+            channel.submit(cx, io).expect("room");
+            let ended = (0..1000).find_map(|_| {
+                let _ = channel.poll(cx, &mut done);
+                done.pop()
+            });
+            bufs = ended.expect("it ends").finish().bufs;
+        };
+        // The channel is new: its queues, which change places, get their room.
+        (0..8).for_each(|_| one(cx, channel));
+        let before = test_alloc_counter::allocations();
+        (0..BATCH).for_each(|_| one(cx, channel));
+        test_alloc_counter::allocations() - before
+    })
+}
+
 fn passthru(name: &str, base: &str) -> bdev_passthru::Passthru {
     bdev_passthru::Passthru { name: name.to_owned(), base: base.to_owned(), uuid: None }
 }

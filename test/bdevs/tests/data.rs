@@ -4,7 +4,7 @@ use std::sync::mpsc::sync_channel;
 use std::time::Duration;
 use test_bdevs::world::World;
 use test_bdevs::{hop, mirror2};
-use tgt_bdev::{Bufs, Cx, Desc, DmaBuf, DoneQueue, Io, IoChannel, IoStatus, Mode, Op, Tag, Work};
+use tgt_bdev::{Bufs, CopyRange, Cx, Desc, DmaBuf, DoneQueue, Io, IoChannel, IoStatus, Mode, Op, Tag, Work};
 use tgt_reactor::Poller;
 
 const BLOCK: u32 = 512;
@@ -21,16 +21,33 @@ fn malloc(world: &World, name: &str, optimal_io_boundary: u32) {
     bdev_malloc::create(&world.bdevs, spec).expect("a malloc bdev");
 }
 
-/// Random reads, writes, write-zeroes and unmaps that do not overlap while in flight, checked against a vector.
+/// Random IO of every kind that does not overlap while in flight, checked against a vector.
 struct Checker {
     channel: IoChannel,
     rng: fastrand::Rng,
     model: Vec<u8>,
-    in_flight: Vec<Option<(u64, u32, Op)>>,
+    in_flight: Vec<Option<Flight>>,
     done: DoneQueue,
     to_submit: u32,
     report: std::sync::mpsc::SyncSender<Result<u32, String>>,
     completed: u32,
+}
+
+/// An IO in flight: its blocks, those that a copy reads, and how it has to end.
+#[derive(Clone, Copy)]
+struct Flight {
+    lba: u64,
+    blocks: u32,
+    source: Option<u64>,
+    op: Op,
+    status: IoStatus,
+}
+
+impl Flight {
+    fn touches(&self, lba: u64, blocks: u32) -> bool {
+        let overlaps = |own: u64| lba < own + u64::from(self.blocks) && own < lba + u64::from(blocks);
+        overlaps(self.lba) || self.source.is_some_and(overlaps)
+    }
 }
 
 const QUEUE_DEPTH: usize = 16;
@@ -65,46 +82,97 @@ impl Checker {
                 continue;
             }
             let (lba, blocks) = (self.rng.u64(0..BLOCKS - 64), self.rng.u32(1..64));
-            let overlaps = |(other, count, _): (u64, u32, Op)| {
-                lba < other + u64::from(count) && other < lba + u64::from(blocks)
-            };
-            if self.in_flight.iter().flatten().any(|io| overlaps(*io)) {
+            if self.in_flight.iter().flatten().any(|io| io.touches(lba, blocks)) {
                 continue;
             }
-            let op = [Op::Read, Op::Write, Op::Write, Op::WriteZeroes, Op::Unmap][self.rng.usize(0..5)];
+            let ops = [Op::Write, Op::WriteZeroes, Op::Unmap, Op::Compare, Op::CompareAndWrite, Op::Copy];
+            let op = if self.rng.bool() { Op::Read } else { ops[self.rng.usize(0..ops.len())] };
             let op = if self.channel.bdev().ops().contains(op) { op } else { Op::WriteZeroes };
-            let bufs = self.buffers(cx, op, lba, blocks);
-            self.in_flight[slot] = Some((lba, blocks, op));
+            let mut flight = Flight { lba, blocks, source: None, op, status: IoStatus::SUCCESS };
+            if op == Op::Copy {
+                let source = self.rng.u64(0..BLOCKS - 64);
+                flight.source = Some(source);
+                let touched = |io: &Flight| io.touches(source, blocks);
+                if source.abs_diff(lba) < u64::from(blocks) || self.in_flight.iter().flatten().any(touched) {
+                    continue;
+                }
+            }
+            let bufs = self.buffers(cx, &mut flight);
+            self.in_flight[slot] = Some(flight);
             self.to_submit -= 1;
             let io = Io::new(op, Tag(slot as u64), lba, blocks, bufs);
             self.channel.submit(cx, io).expect("16 IOs always find room");
         }
     }
 
-    /// Buffers of one or of two segments; a write's bytes go into the model too.
-    fn buffers(&mut self, cx: &mut Cx, op: Op, lba: u64, blocks: u32) -> Bufs {
-        if !op.has_data() {
-            self.model[Checker::range(lba, blocks)].fill(0);
-            return Bufs::none();
+    /// What an IO carries; the model changes as the disk has to.
+    fn buffers(&mut self, cx: &mut Cx, flight: &mut Flight) -> Bufs {
+        let range = Checker::range(flight.lba, flight.blocks);
+        match flight.op {
+            Op::Read => self.scattered(cx, &vec![0; range.len()]),
+            Op::Write => {
+                self.rng.fill(&mut self.model[range.clone()]);
+                let new = self.model[range].to_vec();
+                self.scattered(cx, &new)
+            }
+            Op::Compare => {
+                let mut expected = self.model[range].to_vec();
+                self.spoil(flight, &mut expected);
+                self.scattered(cx, &expected)
+            }
+            Op::CompareAndWrite => {
+                let mut both = self.model[range.clone()].repeat(2);
+                let (expected, new) = both.split_at_mut(range.len());
+                self.spoil(flight, expected);
+                self.rng.fill(new);
+                if flight.status.is_ok() {
+                    self.model[range].copy_from_slice(new);
+                }
+                self.scattered(cx, &both)
+            }
+            Op::Copy => {
+                let source = flight.source.expect("it was drawn");
+                let from = Checker::range(source, flight.blocks);
+                self.model.copy_within(from, range.start);
+                // In one range or in two.
+                let first = self.rng.u32(1..=flight.blocks);
+                let second = (source + u64::from(first), flight.blocks - first);
+                let ranges = [(source, first), second].into_iter().filter(|(_, blocks)| *blocks > 0);
+                let entries = ranges.flat_map(|(lba, blocks)| CopyRange { lba, blocks }.encode());
+                self.scattered(cx, &entries.collect::<Vec<_>>())
+            }
+            _ => {
+                self.model[range].fill(0);
+                Bufs::none()
+            }
         }
-        let bytes = blocks * BLOCK;
-        let first = if self.rng.bool() { bytes } else { self.rng.u32(1..bytes) };
-        let parts = [first, bytes - first].into_iter().filter(|len| *len > 0);
+    }
+
+    /// Half of the time changes one byte of what an IO expects.
+    fn spoil(&mut self, flight: &mut Flight, expected: &mut [u8]) {
+        if self.rng.bool() {
+            expected[self.rng.usize(0..expected.len())] ^= self.rng.u8(1..);
+            flight.status = IoStatus::COMPARE_FAILURE;
+        }
+    }
+
+    /// These bytes in buffers of one or of two segments.
+    fn scattered(&mut self, cx: &mut Cx, bytes: &[u8]) -> Bufs {
+        let len = bytes.len() as u32;
+        let first = if self.rng.bool() { len } else { self.rng.u32(1..len) };
+        let parts = [first, len - first].into_iter().filter(|len| *len > 0);
         let parts: Vec<Bufs> = parts.map(|len| Bufs::from(DmaBuf::alloc(len).expect("memory"))).collect();
         let mut bufs = cx.lender().gather(parts);
-        if op == Op::Write {
-            let model = &mut self.model[Checker::range(lba, blocks)];
-            self.rng.fill(model);
-            bufs.copy_from_slice(0, model);
-        }
+        bufs.copy_from_slice(0, bytes);
         bufs
     }
 
     fn check(&mut self, done: tgt_bdev::Done) -> Result<(), String> {
         let finished = done.finish();
         let slot = finished.tag.0 as usize;
-        let (lba, blocks, op) = self.in_flight[slot].take().ok_or("a completion nobody waits for")?;
-        if finished.status != IoStatus::SUCCESS {
+        let flight = self.in_flight[slot].take().ok_or("a completion nobody waits for")?;
+        let Flight { lba, blocks, op, status, .. } = flight;
+        if finished.status != status {
             return Err(format!("{op:?} of {blocks} blocks at {lba}: {}", finished.status));
         }
         if op == Op::Read {

@@ -246,7 +246,7 @@ fn read_channels(bdev: &Bdev, mode: Mode) -> Vec<ChannelAccounts> {
 
 fn accounts(bdev: &Bdev, stats: &IoStats) -> Accounts {
     let bytes = |op: &OpStats| op.blocks * u64::from(bdev.block_size());
-    let IoStats { read, write, unmap, errors } = stats;
+    let IoStats { read, write, unmap, copy, errors } = stats;
     Accounts {
         bytes_read: bytes(read),
         num_read_ops: read.ops,
@@ -254,8 +254,8 @@ fn accounts(bdev: &Bdev, stats: &IoStats) -> Accounts {
         num_write_ops: write.ops,
         bytes_unmapped: bytes(unmap),
         num_unmap_ops: unmap.ops,
-        bytes_copied: 0,
-        num_copy_ops: 0,
+        bytes_copied: bytes(copy),
+        num_copy_ops: copy.ops,
         read_latency_ticks: read.ticks.0,
         max_read_latency_ticks: read.ticks_max.0,
         min_read_latency_ticks: read.ticks_min.0,
@@ -265,9 +265,9 @@ fn accounts(bdev: &Bdev, stats: &IoStats) -> Accounts {
         unmap_latency_ticks: unmap.ticks.0,
         max_unmap_latency_ticks: unmap.ticks_max.0,
         min_unmap_latency_ticks: unmap.ticks_min.0,
-        copy_latency_ticks: 0,
-        max_copy_latency_ticks: 0,
-        min_copy_latency_ticks: 0,
+        copy_latency_ticks: copy.ticks.0,
+        max_copy_latency_ticks: copy.ticks_max.0,
+        min_copy_latency_ticks: copy.ticks_min.0,
         io_error: io_error(errors),
     }
 }

@@ -70,8 +70,8 @@ fn a_bdev_is_shown_exactly_as_spdk_shows_one() {
         r#""rw_mbytes_per_sec":0,"r_mbytes_per_sec":0,"w_mbytes_per_sec":0},"claimed":false,"zoned":false,"#,
         r#""supported_io_types":{"read":true,"write":true,"unmap":false,"flush":true,"reset":true,"#,
         r#""nvme_admin":false,"nvme_io":false,"nvme_io_md":false,"write_zeroes":true,"zcopy":false,"#,
-        r#""get_zone_info":false,"zone_management":false,"zone_append":false,"compare":false,"#,
-        r#""compare_and_write":false,"abort":true,"seek_hole":false,"seek_data":false,"copy":false,"#,
+        r#""get_zone_info":false,"zone_management":false,"zone_append":false,"compare":true,"#,
+        r#""compare_and_write":true,"abort":true,"seek_hole":false,"seek_data":false,"copy":true,"#,
         r#""nvme_iov_md":false,"nvme_nssr":false,"write_uncorrectable":false},"driver_specific":{}}]"#,
     );
     assert_eq!(shown, expect);

@@ -106,7 +106,6 @@ fn two_channels_share_one_limit() {
         opened.bdev.set_rate_limits(RateLimits::default());
         let _ = cx.refresh_now();
         assert_eq!(opened.ended(cx), []);
-        // Both channels are of one script: whoever polls first gets all completions.
         let mut done = crate::DoneQueue::default();
         let _ = other.poll(cx, &mut done);
         assert_eq!(opened.script.seen().len(), 2);

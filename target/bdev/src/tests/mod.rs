@@ -2,6 +2,7 @@
 
 mod channel;
 mod claims;
+mod emulate;
 mod limits;
 mod registry;
 mod script;

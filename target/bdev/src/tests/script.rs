@@ -21,8 +21,10 @@ pub(super) struct Script {
 
 #[derive(Default)]
 struct State {
-    held: VecDeque<Io>,
-    ended: DoneQueue,
+    /// With the number of the channel each came by.
+    held: VecDeque<(usize, Io)>,
+    /// By channel.
+    ended: Vec<DoneQueue>,
     /// IOs it takes at a time; none: any number.
     slots: Option<usize>,
     seen: Vec<Seen>,
@@ -51,8 +53,8 @@ impl Script {
     /// Ends the oldest IO the device holds.
     pub(super) fn end_one(&self, status: IoStatus) {
         let mut state = self.state();
-        let io = state.held.pop_front().expect("the device holds an IO");
-        state.ended.push(io.complete(status));
+        let (channel, io) = state.held.pop_front().expect("the device holds an IO");
+        state.ended[channel].push(io.complete(status));
     }
 
     pub(super) fn end_all(&self) {
@@ -72,11 +74,13 @@ impl Script {
 }
 
 struct ScriptedDevice(Arc<Script>);
-struct ScriptedChannel(Arc<Script>);
+struct ScriptedChannel(Arc<Script>, usize);
 
 impl Device for ScriptedDevice {
     fn open_channel(&self, _cx: &mut Cx) -> Result<Box<dyn Channel>, String> {
-        Ok(Box::new(ScriptedChannel(self.0.clone())))
+        let ended = &mut self.0.state().ended;
+        ended.push(DoneQueue::default());
+        Ok(Box::new(ScriptedChannel(self.0.clone(), ended.len() - 1)))
     }
 }
 
@@ -89,14 +93,14 @@ impl Channel for ScriptedChannel {
         let (op, lba, blocks, segments) = (io.op, io.lba, io.blocks, io.bufs.segment_count());
         state.seen.push(Seen { op, lba, blocks, segments });
         match state.automatic {
-            Some(end) => state.ended.push(end(io)),
-            None => state.held.push_back(io),
+            Some(end) => state.ended[self.1].push(end(io)),
+            None => state.held.push_back((self.1, io)),
         }
         Ok(())
     }
 
     fn poll(&mut self, _cx: &mut Cx, done: &mut DoneQueue) -> Work {
-        let ended = &mut self.0.state().ended;
+        let ended = &mut self.0.state().ended[self.1];
         if ended.is_empty() {
             return Work::Idle;
         }

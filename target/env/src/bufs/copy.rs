@@ -61,6 +61,52 @@ impl Bufs {
         });
     }
 
+    /// Copies `len` bytes of `from` at `at` into the buffers at `offset`. Panics if these are read-only or either is too
+    /// short.
+    pub fn copy_from_bufs(&mut self, offset: u32, from: &Bufs, at: u32, len: u32) {
+        let mut at = at;
+        self.for_range_mut(offset, len as usize, |to, len| {
+            let mut done = 0;
+            from.for_range(at, len, |from, len| {
+                // SAFETY: both have these `len` bytes; `to` is this value's alone, so the two do not overlap.
+                unsafe { ptr::copy_nonoverlapping(from, to.add(done), len) };
+                done += len;
+            });
+            at += len as u32;
+        });
+    }
+
+    /// True if `len` bytes at `offset` are those of `other` at `at`. Panics if either is too short.
+    #[must_use]
+    pub fn equals(&self, offset: u32, other: &Bufs, at: u32, len: u32) -> bool {
+        let (mut at, mut equal) = (at, true);
+        self.for_range(offset, len as usize, |ours, len| {
+            let mut done = 0;
+            other.for_range(at, len, |theirs, len| {
+                // SAFETY: both have these `len` readable bytes, `done + len` of them from `ours` on.
+                equal &= unsafe { libc::memcmp(ours.add(done).cast(), theirs.cast(), len) } == 0;
+                done += len;
+            });
+            at += len as u32;
+        });
+        equal
+    }
+
+    /// True if the buffers' bytes are those of `region` at `at`. Panics if the region is too short.
+    #[must_use]
+    pub fn equals_region(&self, region: &Region, at: u64) -> bool {
+        let theirs = region.ptr_at(at, u64::from(self.len));
+        let (mut done, mut equal) = (0, true);
+        self.for_range(0, self.len as usize, |ours, len| {
+            // SAFETY: `ptr_at` checked that the region has all the bytes from `theirs` on, and `ours` has `len`. A
+            // region is reached through raw accesses like this one only; one that is written meanwhile compares as a
+            // mixture of old and new, as on any disk.
+            equal &= unsafe { libc::memcmp(ours.cast(), theirs.as_ptr().add(done).cast(), len) } == 0;
+            done += len;
+        });
+        equal
+    }
+
     #[inline]
     fn for_range_mut(&mut self, offset: u32, len: usize, mut each: impl FnMut(*mut u8, usize)) {
         assert!(!self.is_read_only(), "a read-only view must not be written");

@@ -120,6 +120,32 @@ fn steady_use_of_lists_and_leases_reuses_their_memory() {
 }
 
 proptest! {
+    /// Copies and compares between buffers in pieces of any sizes, against plain vectors.
+    #[test]
+    fn buffers_are_copied_and_compared_across_their_pieces(
+        ours in prop::collection::vec(1u32..300, 1..5),
+        theirs in prop::collection::vec(1u32..300, 1..5),
+        at in (0u32..300, 0u32..300, 1u32..600),
+        spoiled in 0u32..600,
+    ) {
+        let mut lender = Lender::new();
+        let mut gathered = |sizes: &[u32], byte| lender.gather(sizes.iter().map(|size| buffer(*size, byte)));
+        let (mut a, mut b) = (gathered(&ours, 1), gathered(&theirs, 2));
+        let pattern: Vec<u8> = (0..b.len()).map(|i| (i * 31 % 251) as u8).collect();
+        b.copy_from_slice(0, &pattern);
+        let (to, from) = (at.0 % a.len(), at.1 % b.len());
+        let len = at.2.min(a.len() - to).min(b.len() - from);
+        let mut oracle = vec![1; a.len() as usize];
+        oracle[to as usize..(to + len) as usize].copy_from_slice(&pattern[from as usize..(from + len) as usize]);
+        a.copy_from_bufs(to, &b, from, len);
+        prop_assert_eq!(bytes(&a), oracle.clone());
+        prop_assert!(a.equals(to, &b, from, len));
+        let wrong = to + spoiled % len;
+        a.copy_from_slice(wrong, &[!oracle[wrong as usize]]);
+        prop_assert!(!a.equals(to, &b, from, len));
+        prop_assert!(a.equals(to, &b, from, wrong - to), "what lies before is the same");
+    }
+
     /// Against a plain vector: gathered buffers of any sizes, cut anywhere, hold the bytes where the vector does.
     #[test]
     fn cuts_of_gathered_buffers_cover_the_same_bytes(

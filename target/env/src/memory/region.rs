@@ -128,6 +128,16 @@ impl Region {
         unsafe { libc::memset(target.as_ptr().cast::<c_void>(), 0, len as usize) };
     }
 
+    /// Copies `len` bytes from byte `from` on to byte `to` on; the two may overlap.
+    ///
+    /// # Panics
+    /// If either range passes the end.
+    pub fn move_within(&self, from: u64, to: u64, len: u64) {
+        let (source, target) = (self.ptr_at(from, len), self.ptr_at(to, len));
+        // SAFETY: `ptr_at` checked both ranges.
+        unsafe { libc::memmove(target.as_ptr().cast(), source.as_ptr().cast(), len as usize) };
+    }
+
     /// Address of `len` bytes at `offset`, for raw copies within this crate.
     ///
     /// # Panics

@@ -30,7 +30,7 @@ impl Target {
             Op::Write => Some(Target::Write),
             Op::Unmap => Some(Target::Unmap),
             Op::Flush => Some(Target::Flush),
-            Op::WriteZeroes | Op::Reset | Op::Abort => None,
+            Op::WriteZeroes | Op::Reset | Op::Abort | Op::Compare | Op::CompareAndWrite | Op::Copy => None,
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use tgt_bdev::{Channel, Cx, Done, DoneQueue, Io, IoStatus, Op, Work};
+use tgt_bdev::{Channel, CopyRange, Cx, Done, DoneQueue, Io, IoStatus, Op, Work};
 use tgt_env::memory::Region;
 
 /// Bytes moved per poll, so that one channel does not hold up its reactor: some 5 µs. At least one IO is done.
@@ -36,10 +36,26 @@ impl MallocChannel {
             Op::Read => io.bufs.copy_from_region(&self.memory, at),
             Op::Write => io.bufs.copy_to_region(&self.memory, at),
             Op::WriteZeroes | Op::Unmap => self.memory.fill_zero(at, bytes),
-            Op::Flush | Op::Reset => {}
-            Op::Abort => unreachable!("aborts are not queued"),
+            Op::Compare if !io.bufs.equals_region(&self.memory, at) => {
+                return (io.complete(IoStatus::COMPARE_FAILURE), bytes);
+            }
+            Op::Copy => self.copy(&io, at),
+            Op::Flush | Op::Reset | Op::Compare => {}
+            Op::Abort | Op::CompareAndWrite => {
+                unreachable!("aborts are not queued, compare-and-write is emulated")
+            }
         }
         (io.complete(IoStatus::SUCCESS), bytes)
+    }
+
+    /// Fills the blocks at `at` with the source ranges, which do not overlap them.
+    #[cold]
+    fn copy(&self, io: &Io, mut at: u64) {
+        for CopyRange { lba, blocks } in CopyRange::all_of(&io.bufs) {
+            let bytes = u64::from(blocks) * self.block_size;
+            self.memory.move_within(lba * self.block_size, at, bytes);
+            at += bytes;
+        }
     }
 
     /// While one block is copied, the next one's place is fetched: random reads wait for memory, not for the copy.

@@ -22,15 +22,17 @@ use crate::channel::MallocChannel;
 use rpc_registry::ConfigEntry;
 use serde_json::json;
 use std::sync::Arc;
-use tgt_bdev::{Bdev, BdevSpec, Bdevs, Channel, Cx, Device, Limits, OpSet, RegisterError, check_geometry};
+use tgt_bdev::{
+    Bdev, BdevSpec, Bdevs, Channel, Cx, Device, Limits, Op, OpSet, RegisterError, check_geometry,
+};
 use tgt_env::memory::{MemoryError, Region};
 use uuid::Uuid;
 
 /// What control planes switch on.
 pub const PRODUCT_NAME: &str = "Malloc disk";
 
-/// Bytes cleared in one piece by unmap and write-zeroes.
-const CLEAR_MAX_BYTES: u32 = 256 * 1024;
+/// Bytes cleared or copied in one piece by unmap, write-zeroes and copy.
+const PIECE_MAX_BYTES: u32 = 256 * 1024;
 
 /// A malloc bdev to make.
 #[derive(Clone, Debug)]
@@ -70,7 +72,8 @@ pub fn create(bdevs: &Bdevs, spec: MallocSpec) -> Result<Arc<Bdev>, CreateError>
         uuid: uuid.unwrap_or_else(Uuid::new_v4),
         block_size,
         num_blocks,
-        ops: OpSet::all(),
+        // Channels share the memory without a lock: only the block layer can keep the others out of a compare-and-write.
+        ops: OpSet::all().without(Op::CompareAndWrite),
         limits: limits(block_size, optimal_io_boundary),
         numa_node: None,
         device: Arc::new(MallocDevice { memory, block_size, optimal_io_boundary }),
@@ -78,11 +81,17 @@ pub fn create(bdevs: &Bdevs, spec: MallocSpec) -> Result<Arc<Bdev>, CreateError>
     Ok(bdev)
 }
 
-/// Clearing a large range is done in pieces, so that a poll stays short.
+/// Clearing or copying a large range is done in pieces, so that a poll stays short.
 fn limits(block_size: u32, optimal_io_boundary: u32) -> Limits {
-    let piece = (CLEAR_MAX_BYTES / block_size).max(1);
+    let piece = (PIECE_MAX_BYTES / block_size).max(1);
     let boundary_blocks = optimal_io_boundary;
-    Limits { max_unmap_blocks: piece, max_write_zeroes_blocks: piece, boundary_blocks, ..Limits::default() }
+    Limits {
+        max_unmap_blocks: piece,
+        max_write_zeroes_blocks: piece,
+        max_copy_blocks: piece,
+        boundary_blocks,
+        ..Limits::default()
+    }
 }
 
 struct MallocDevice {

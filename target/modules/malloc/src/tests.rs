@@ -1,6 +1,6 @@
 use crate::{CreateError, MallocSpec, create};
 use test_bdevs::world::{World, do_io};
-use tgt_bdev::{Bufs, DmaBuf, DoneQueue, Io, IoStatus, Op, RegisterError, Tag};
+use tgt_bdev::{Bufs, CopyRange, DmaBuf, DoneQueue, Io, IoStatus, Op, RegisterError, Tag};
 
 const BLOCK: u32 = 512;
 
@@ -64,6 +64,34 @@ fn clearing_a_whole_disk_clears_it_in_one_answer() {
             assert_eq!(bytes(&read.bufs), vec![0; BLOCK as usize]);
         });
     }
+}
+
+/// Native compares and copies; the ranges of a copy may touch each other but not its destination.
+#[test]
+fn compares_and_copies_are_done_in_place() {
+    let world = World::new(1);
+    create(&world.bdevs, spec(4096)).expect("made");
+    let native = world.bdevs.get("Malloc0").expect("made").native_ops();
+    assert_eq!(
+        [Op::Compare, Op::Copy, Op::CompareAndWrite].map(|op| native.contains(op)),
+        [true, true, false]
+    );
+    world.with_channel("Malloc0", |cx, channel| {
+        do_io(cx, channel, Io::new(Op::Write, Tag(1), 1, 2, filled(2 * BLOCK, 4)));
+        let ranges = [CopyRange { lba: 2, blocks: 2 }, CopyRange { lba: 1, blocks: 1 }];
+        let mut entries = filled(2 * CopyRange::BYTES, 0);
+        entries.copy_from_slice(0, &ranges.map(CopyRange::encode).concat());
+        assert!(do_io(cx, channel, Io::new(Op::Copy, Tag(2), 100, 3, entries)).status.is_ok());
+        for (lba, byte, status) in [
+            (100, 4, IoStatus::SUCCESS),
+            (101, 0, IoStatus::SUCCESS),
+            (102, 4, IoStatus::SUCCESS),
+            (103, 4, IoStatus::COMPARE_FAILURE),
+        ] {
+            let compare = Io::new(Op::Compare, Tag(3), lba, 1, filled(BLOCK, byte));
+            assert_eq!(do_io(cx, channel, compare).status, status, "block {lba}");
+        }
+    });
 }
 
 #[test]

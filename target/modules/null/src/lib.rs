@@ -1,7 +1,7 @@
 //! # The null bdev
 //!
 //! **What it is.** A bdev that completes every IO at once and stores nothing: what the layers above it cost, and
-//! nothing else. Reads leave the buffers as they are.
+//! nothing else. Reads leave the buffers as they are, and compares find no difference.
 //!
 //! **Words.** As in the block layer.
 //!

@@ -21,7 +21,7 @@ use rpc_registry::ConfigEntry;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use tgt_bdev::stack::{Layer, Stack, derived_uuid, open_relay};
-use tgt_bdev::{Bdev, BdevSpec, Channel, Cx, Desc, Device, Limits};
+use tgt_bdev::{Bdev, BdevSpec, Channel, Cx, Desc, Device, Limits, Op, OpSet};
 
 /// What control planes switch on.
 pub const PRODUCT_NAME: &str = "Split Disk";
@@ -93,7 +93,7 @@ impl Layer for Split {
             uuid: derived_uuid(below, &format!("split {index}")),
             block_size: below.block_size(),
             num_blocks: each,
-            ops: below.ops(),
+            ops: ops(below),
             // The base's channel cuts what the base cannot take.
             limits: Limits::default(),
             numa_node: below.numa_node(),
@@ -110,6 +110,13 @@ impl Layer for Split {
 
     /// Parts keep their place.
     fn resized(&self, _base: &Bdev, _ours: &[Arc<Bdev>]) {}
+}
+
+/// What a part hands to its base as it is. A copy's source ranges would have to be shifted in a buffer of their own, kept
+/// until the copy ends; the block layer makes reads and writes of it instead, which need nothing. What the base emulates
+/// is emulated here: a compare-and-write then pauses its part, and not the others.
+fn ops(base: &Bdev) -> OpSet {
+    base.native_ops().without(Op::Copy)
 }
 
 struct Part {

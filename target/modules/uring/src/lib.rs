@@ -188,6 +188,7 @@ fn ops(flavour: Flavour, backing: &Backing) -> OpSet {
 
 fn limits(block_size: u32) -> Limits {
     Limits {
+        max_copy_blocks: 0,
         max_rw_blocks: RW_MAX_BYTES / block_size,
         max_unmap_blocks: UNMAP_MAX_BYTES / block_size,
         max_write_zeroes_blocks: ZERO_MAX_BYTES / block_size,

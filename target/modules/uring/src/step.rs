@@ -90,6 +90,7 @@ impl Task {
             Op::WriteZeroes => Step::Zero(zero_by),
             Op::Unmap => Step::Discard,
             Op::Flush | Op::Reset | Op::Abort => Step::Sync,
+            Op::Compare | Op::CompareAndWrite | Op::Copy => unreachable!("the block layer emulates these"),
         };
         let size = u64::from(block_size);
         Task {
