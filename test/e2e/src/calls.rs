@@ -26,7 +26,8 @@ pub fn example_in(dir: &Path, method: &Method) -> Option<Value> {
 }
 
 /// The methods, in the order in which their examples can be called on a target that was started with --wait-for-rpc:
-/// options, the step to run time, what makes things, what looks at them, what removes them, and last what ends it all.
+/// options, the step to run time, what makes things, what changes them, what looks at
+/// them, what removes them, and last what ends it all.
 pub fn in_order(schema: &Schema) -> Vec<&Method> {
     let mut methods: Vec<&Method> = schema.methods.iter().collect();
     methods.sort_by_key(|method| rank(method));
@@ -39,7 +40,8 @@ fn rank(method: &Method) -> u8 {
         ("framework_wait_init", _) => 2,
         ("spdk_kill_instance", _) => 9,
         (_, "startup") => 0,
-        (name, _) if is_one_of(name, &["create", "add", "enable", "set"]) => 3,
+        (name, _) if is_one_of(name, &["create", "add"]) => 3,
+        (name, _) if is_one_of(name, &["enable", "set"]) => 4,
         (name, _) if is_one_of(name, &["delete", "remove", "disable", "clear"]) => 8,
         _ => 5,
     }
