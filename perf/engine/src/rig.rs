@@ -226,6 +226,12 @@ impl Rig {
         self.stores.iter().flatten().map(Store::live_entries).max().unwrap_or(0)
     }
 
+    /// Fewest live intent entries of any store.
+    #[must_use]
+    pub fn entries_of_the_cleanest(&self) -> usize {
+        self.stores.iter().flatten().map(Store::live_entries).min().unwrap_or(0)
+    }
+
     /// Most regions with misses that any store has in its map.
     #[must_use]
     pub fn marked_regions(&self) -> usize {
