@@ -40,6 +40,8 @@ fn rank(method: &Method) -> u8 {
         ("framework_wait_init", _) => 2,
         ("spdk_kill_instance", _) => 9,
         (_, "startup") => 0,
+        // Adds fields to what others answer, whose examples do without.
+        ("bdev_set_qd_sampling_period", _) => 6,
         (name, _) if is_one_of(name, &["create", "add"]) => 3,
         (name, _) if is_one_of(name, &["enable", "set"]) => 4,
         (name, _) if is_one_of(name, &["delete", "remove", "disable", "clear"]) => 8,
