@@ -218,22 +218,7 @@ pub(crate) fn finding_08_after_an_abandoned_join_a_late_adoption_finds_a_newer_e
 
 #[test]
 pub(crate) fn h36_a_joiner_is_not_let_in_with_news_older_than_the_donors_last_copy() {
-    let mut s = Script::pool(3);
-    s.kill(B);
-    s.kill(C);
-    s.until_set(&[A]);
-    s.write(5);
-    s.until_entries_clear();
-    let b_may_copy = Rc::new(Cell::new(false));
-    let open = b_may_copy.clone();
-    s.hold(move |e| matches!(e.msg, Msg::CopyRead { .. }) && !(open.get() && e.from == B));
-    s.start(B);
-    s.until_set(&[A, B]);
-    s.hold(|e| matches!(e.msg, Msg::JoinReady { last: true, .. }));
-    s.start(C);
-    s.until_held(|e| matches!(e.msg, Msg::JoinReady { .. }));
-    // C has taken B's last word: it missed the chunk. Now B copies it.
-    b_may_copy.set(true);
+    let (mut s, _) = joiner_meets_a_donor_that_is_done();
     s.run(80);
     s.let_go(|e| matches!(e.msg, Msg::JoinReady { .. }));
     s.run(20);
@@ -250,6 +235,64 @@ pub(crate) fn h36_a_joiner_is_not_let_in_with_news_older_than_the_donors_last_co
     s.until_set(&[B, C]);
     s.world.release();
     s.start(A);
+    s.until_whole();
+    s.read(5);
+    s.end();
+}
+
+/// A serves; B has copied a chunk that it missed and does not hear that A knows; C has taken B's last word, and its
+/// answer is held. Then B hears. The second value tells whether B has refused a proposal since.
+fn joiner_meets_a_donor_that_is_done() -> (Script, Rc<Cell<bool>>) {
+    let mut s = Script::pool(3);
+    s.kill(B);
+    s.kill(C);
+    s.until_set(&[A]);
+    s.write(5);
+    s.until_entries_clear();
+    let b_may_hear = Rc::new(Cell::new(false));
+    let open = b_may_hear.clone();
+    s.hold(move |e| matches!(e.msg, Msg::ClearedAck { .. }) && !(open.get() && e.to == B));
+    s.start(B);
+    s.until_set(&[A, B]);
+    s.until_held(|e| matches!(e.msg, Msg::ClearedAck { .. }));
+    let refused = Rc::new(Cell::new(false));
+    let seen = refused.clone();
+    s.hold(move |e| {
+        seen.set(seen.get() || (e.from == B && matches!(e.msg, Msg::AdoptRefused { .. })));
+        matches!(e.msg, Msg::JoinReady { last: true, .. })
+    });
+    s.start(C);
+    s.until_held(|e| matches!(e.msg, Msg::JoinReady { .. }));
+    b_may_hear.set(true);
+    s.let_go(|e| matches!(e.msg, Msg::ClearedAck { .. }) && e.to == B);
+    (s, refused)
+}
+
+#[test]
+pub(crate) fn h36_a_donor_calls_nothing_clean_while_a_joiner_is_let_in() {
+    let (mut s, refused) = joiner_meets_a_donor_that_is_done();
+    s.run(20);
+    s.let_go(|e| matches!(e.msg, Msg::JoinReady { .. }));
+    s.run(10);
+    assert!(!refused.get(), "the donor called a chunk clean after its last word");
+    s.until_set(&[A, B, C]);
+    s.world.release();
+    s.until_whole();
+    s.end();
+}
+
+#[test]
+pub(crate) fn h36_a_refused_join_costs_the_joiner_and_not_the_donor() {
+    let (mut s, refused) = joiner_meets_a_donor_that_is_done();
+    // Longer than the donor holds its news back.
+    s.run(80);
+    s.let_go(|e| matches!(e.msg, Msg::JoinReady { .. }));
+    s.until("the donor refuses", |_| refused.get());
+    s.run(5);
+    assert_eq!(s.why(B), None, "the donor was taken out");
+    s.world.drop_filters();
+    s.world.release();
+    s.until_set(&[A, B, C]);
     s.until_whole();
     s.read(5);
     s.end();
