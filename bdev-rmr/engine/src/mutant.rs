@@ -141,6 +141,12 @@ pub enum Mutant {
     GrowWithoutCutChunk,
     /// A client that serves one history starts the next generation from another that is newer.
     SwitchSides,
+    /// A client that serves starts the next generation from an epoch that is older than its own.
+    GoBack,
+    /// What only a leg that has left executed is taken for executed by nobody.
+    NobodyElse,
+    /// What a store took for clean in another history counts in this one.
+    TrustDecided,
     /// What a disk said of itself in an epoch that is over counts for the one in its place (H45).
     AnyCounter,
 }
@@ -246,6 +252,9 @@ impl Mutant {
         Self::GrowWithoutMarks,
         Self::GrowWithoutCutChunk,
         Self::SwitchSides,
+        Self::GoBack,
+        Self::NobodyElse,
+        Self::TrustDecided,
         Self::AnyCounter,
     ];
 }

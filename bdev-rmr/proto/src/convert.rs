@@ -123,6 +123,7 @@ impl From<&EpochRecord> for RawEpochRecord {
             peers: r.peers.map(RawStamp::from),
             wrote: r.wrote.into(),
             last_in: r.last_in.map(RawEpoch::from),
+            decided: r.decided.into(),
         }
     }
 }
@@ -145,6 +146,7 @@ impl TryFrom<&RawEpochRecord> for EpochRecord {
             resting: MemberSet(r.resting),
             wrote: r.wrote.into(),
             last_in: r.last_in.map(Epoch::from),
+            decided: r.decided.into(),
         })
     }
 }

@@ -101,6 +101,9 @@ pub struct EpochRecord {
     pub wrote: Epoch,
     /// By member: newest epoch of this history in whose set it was. Who wrote later did so in another history.
     pub last_in: [Epoch; MEMBERS_MAX],
+    /// Last epoch in which this store took for clean what it had in doubt: adopted an assembly, or called a copied chunk
+    /// clean; durable with that. If it is not of the history that the store comes to, the store has all of it to learn.
+    pub decided: Epoch,
 }
 
 /// Which chunks of one region each member has missed.

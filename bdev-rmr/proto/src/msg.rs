@@ -293,6 +293,8 @@ pub enum Msg {
         attempt: u64,
         /// Under the freeze.
         last: bool,
+        /// The joiner has missed everything: what it took for clean, it did in another history.
+        anew: bool,
         /// Blocks of the device.
         blocks: u64,
     },

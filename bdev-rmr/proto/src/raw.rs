@@ -63,7 +63,7 @@ raw! {
 }
 raw! {
     /// The epoch record: in the journal, on its home page and in reports.
-    RawEpochRecord: 440 {
+    RawEpochRecord: 464 {
         promise: RawPromise = 0,
         adopted: RawEpoch = 16,
         base: RawEpoch = 40,
@@ -79,6 +79,7 @@ raw! {
         peers: [RawStamp; 8] = 96,
         wrote: RawEpoch = 224,
         last_in: [RawEpoch; 8] = 248,
+        decided: RawEpoch = 440,
     }
 }
 raw! {

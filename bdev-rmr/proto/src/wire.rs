@@ -113,9 +113,9 @@ fn body_of(msg: &Msg) -> Out {
             Out::new(7, &RawControl { a: (*counter).into(), ..control(*epoch) })
         }
         Msg::AdoptRefused { epoch } => Out::new(8, &control(*epoch)),
-        Msg::Join { epoch, set, attempt, last, blocks } => {
-            let (a, d) = ((*attempt).into(), (*blocks).into());
-            Out::new(9, &RawControl { set: set.0, a, d, ..control(*epoch) }).flag(*last)
+        Msg::Join { epoch, set, attempt, last, anew, blocks } => {
+            let (a, d, small) = ((*attempt).into(), (*blocks).into(), u32::from(*anew).into());
+            Out::new(9, &RawControl { set: set.0, a, d, small, ..control(*epoch) }).flag(*last)
         }
         Msg::JoinReady { epoch, attempt, last, stamp } => {
             let (b, c) = (stamp.incarnation.0.into(), stamp.counter.into());
@@ -424,8 +424,8 @@ fn control_of(kind: u16, flag: bool, buf: Option<BufId>, body: &mut Body<'_>) ->
         7 => Msg::Adopted { epoch, counter: a },
         8 => Msg::AdoptRefused { epoch },
         9 => {
-            let (set, blocks) = (MemberSet(raw.set), raw.d.get());
-            Msg::Join { epoch, set, attempt: a, last: flag, blocks }
+            let (set, blocks, anew) = (MemberSet(raw.set), raw.d.get(), raw.small.get() & 1 != 0);
+            Msg::Join { epoch, set, attempt: a, last: flag, anew, blocks }
         }
         10 => {
             let stamp = Stamp { incarnation: Incarnation(b), counter: raw.c.get() };

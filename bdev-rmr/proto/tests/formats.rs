@@ -36,6 +36,7 @@ fn record() -> EpochRecord {
         resting: MemberSet(0b1000),
         wrote: Epoch { version: 1, ..epoch() },
         last_in: [Epoch { version: 2, ..epoch() }; 8],
+        decided: Epoch { version: 3, ..epoch() },
     }
 }
 
@@ -115,7 +116,7 @@ fn messages() -> Vec<Msg> {
         Msg::Adopt(Box::new(proposal)),
         Msg::Adopted { epoch, counter: 8 },
         Msg::AdoptRefused { epoch },
-        Msg::Join { epoch, set: MemberSet(5), attempt: 3, last: true, blocks: 1 << 30 },
+        Msg::Join { epoch, set: MemberSet(5), attempt: 3, last: true, anew: true, blocks: 1 << 30 },
         Msg::JoinReady { epoch, attempt: 3, last: false, stamp },
         Msg::Io(io, Some(BufId(1))),
         Msg::IoReply(reply, None),

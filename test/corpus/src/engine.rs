@@ -312,8 +312,8 @@ impl StoreRig {
             1 => Msg::Query { promise: p.promise(record.promise), regions: p.list(|p| RegionNo(p.number())) },
             2 | 3 => Msg::Adopt(Box::new(self.proposal(p))),
             4 => {
-                let (set, attempt, last) = (p.members(), p.number(), p.flag());
-                Msg::Join { epoch, set, attempt, last, blocks: p.number() }
+                let (set, attempt, last, anew) = (p.members(), p.number(), p.flag(), p.flag());
+                Msg::Join { epoch, set, attempt, last, anew, blocks: p.number() }
             }
             5..=7 => {
                 let op = match p.byte() % 6 {

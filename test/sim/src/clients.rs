@@ -15,6 +15,7 @@ impl World {
     }
 
     pub(crate) fn start_host_with(&mut self, host: usize, options: StartOptions) {
+        self.only_client(host);
         if self.hosts[host].client.is_some() {
             self.client_event(host, ClientEvent::Start(options));
             self.start_pace(host);
@@ -31,7 +32,7 @@ impl World {
         state.client = Some(client);
         state.life += 1;
         state.buffers = Buffers::default();
-        state.paced = false;
+        (state.paced, state.served) = (false, false);
         let life = state.life;
         self.note(5, &(host, life));
         for member in 0..self.nodes.len() {
@@ -95,7 +96,7 @@ impl World {
         if let Some(client) = &mut self.hosts[host].client {
             client.on(now, event, &mut out);
             client.check();
-            let split = !self.forced && client.sees_split_brain();
+            let split = !self.forced && (client.sees_split_brain() || client.lets_in_anew());
             if client.phase() == Phase::Active && client.epoch() != self.last_epoch {
                 self.last_epoch = client.epoch();
                 if self.stats.epochs == 0 {
@@ -104,9 +105,10 @@ impl World {
                 }
                 self.stats.epochs += 1;
             }
+            self.note_served(host);
             self.check_kept_out(host);
             if split {
-                self.fail("split brain is reported, and nothing was ever forced".into());
+                self.fail("another history is reported, and nothing was ever forced".into());
             }
         }
         let scrub = self.scrub_of(host);

@@ -23,6 +23,7 @@ enum Fault {
     Latent,
     Scrub,
     Resize,
+    Force,
 }
 
 impl World {
@@ -54,6 +55,7 @@ impl World {
             (Fault::Latent, o.latent),
             (Fault::Scrub, o.scrub),
             (Fault::Resize, o.resize),
+            (Fault::Force, o.force),
         ];
         if self.options.image_pct > 0 {
             self.keep_images();
@@ -72,7 +74,7 @@ impl World {
         self.schedule_fault();
     }
 
-    fn heal_time(&mut self) -> u64 {
+    pub(crate) fn heal_time(&mut self) -> u64 {
         self.rng.u64(1..2 * self.options.heal_ns)
     }
 
@@ -132,6 +134,8 @@ impl World {
                 self.start_scrub(host, first, pace);
             }
             Fault::Resize => self.inject_resize(),
+            Fault::Force if self.rng.bool() => self.settle_sides(),
+            Fault::Force => self.inject_force(),
             Fault::Kill | Fault::Power => {}
         }
     }

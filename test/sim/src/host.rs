@@ -26,4 +26,6 @@ pub(crate) struct Host {
     pub(crate) loaded: bool,
     /// The next request of a paced load is scheduled.
     pub(crate) paced: bool,
+    /// Its client has been active.
+    pub(crate) served: bool,
 }

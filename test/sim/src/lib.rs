@@ -17,7 +17,7 @@
 //! # Map of files
 //! `world` events, time, messages · `stores`, `clients` driving the engines · `node` a storage node · `host` a compute node and its load · `disk` ·
 //! `net` · `oracle` what blocks may hold · `check` what is compared across engines · `coverage` which
-//! event met which state · `faults` the swarm's hand · `operations` commands · `media` rot and scrub ·
+//! event met which state · `faults` the swarm's hand · `operations` commands · `forks` starts by force · `media` rot and scrub ·
 //! `options` what a seed switches on · `run` a seed from start to verdict · `script` the scenario
 //! language, `hand` what it can do that chance cannot.
 //!
@@ -29,6 +29,7 @@ mod clients;
 pub mod coverage;
 mod disk;
 mod faults;
+mod forks;
 mod hand;
 mod host;
 mod media;

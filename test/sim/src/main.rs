@@ -8,7 +8,7 @@ mod pool;
 mod totals;
 
 use clap::Parser;
-use rmr_sim::run::{first_options_of, options_of, run_caught};
+use rmr_sim::run::{older_options_of, options_of, run_caught};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -19,9 +19,9 @@ struct Args {
     /// Run this seed only.
     #[arg(long)]
     seed: Option<u64>,
-    /// With --seed: as in the first swarm, which the first seeds of seeds.txt were found with.
+    /// With --seed: as in an older swarm, which lines of seeds.txt were found with: first, second.
     #[arg(long, requires = "seed")]
-    first_swarm: bool,
+    swarm: Option<String>,
     /// With --seed: print every event.
     #[arg(long, requires = "seed")]
     trace: bool,
@@ -82,7 +82,14 @@ fn main() -> ExitCode {
 }
 
 fn one(seed: u64, args: &Args) -> ExitCode {
-    let options = if args.first_swarm { first_options_of(seed) } else { options_of(seed) };
+    let options = match &args.swarm {
+        None => Some(options_of(seed)),
+        Some(swarm) => older_options_of(swarm, seed),
+    };
+    let Some(options) = options else {
+        eprintln!("--swarm: there are first and second; without it a seed stands for what it does today");
+        return ExitCode::from(2);
+    };
     if args.minimise {
         return match rmr_sim::run::minimise(options, seed) {
             Some(outcome) => {

@@ -85,8 +85,7 @@ impl World {
             1 | 2 => Command::Replace { member, force: false },
             _ => Command::Maintenance { member, on: !resting.has(member) },
         };
-        self.next_user += 1;
-        self.command(host, RANDOM + self.next_user, command);
+        self.operate(host, command);
     }
 
     /// Ends the maintenance of whoever is in it.
@@ -94,9 +93,14 @@ impl World {
         let Some((host, _, resting)) = self.leader() else { return };
         let Some(member) = resting.iter().next() else { return };
         if self.commands.is_empty() {
-            self.next_user += 1;
-            self.command(host, RANDOM + self.next_user, Command::Maintenance { member, on: false });
+            self.operate(host, Command::Maintenance { member, on: false });
         }
+    }
+
+    /// Gives the active client a command that no scenario waits for.
+    pub(crate) fn operate(&mut self, host: usize, command: Command) {
+        self.next_user += 1;
+        self.command(host, RANDOM + self.next_user, command);
     }
 
     /// The operator says that a disk which is not the one that was known is there to stay.
@@ -106,8 +110,7 @@ impl World {
         let status = self.hosts[host].client.as_ref().map(|client| client.status(now));
         let legs = status.map(|status| status.legs).unwrap_or_default();
         if let Some((member, _)) = legs.into_iter().find(|(_, why)| *why == Why::WouldVoid) {
-            self.next_user += 1;
-            self.command(host, RANDOM + self.next_user, Command::Replace { member, force: true });
+            self.operate(host, Command::Replace { member, force: true });
         }
     }
 
@@ -120,7 +123,7 @@ impl World {
     }
 
     /// The host whose client has the newest active epoch, and the members it knows.
-    fn leader(&self) -> Option<(usize, MemberSet, MemberSet)> {
+    pub(crate) fn leader(&self) -> Option<(usize, MemberSet, MemberSet)> {
         let active = |(host, state): (usize, &crate::host::Host)| {
             let client = state.client.as_ref().filter(|c| c.phase() == Phase::Active)?;
             Some((client.epoch(), host, client.members(), client.resting()))

@@ -109,6 +109,8 @@ pub struct Options {
     pub zeroed: u8,
     /// Weight of the device growing.
     pub resize: u32,
+    /// Weight of starts by force, with some of the nodes.
+    pub force: u32,
     /// Blocks that clients are configured with, whatever the pool has; 0 = as many as it has.
     pub client_blocks: u64,
     /// Time in which everything must be well again after all faults have ended.
@@ -170,13 +172,31 @@ impl Options {
             zeroed: 0,
             client_blocks: 0,
             resize: 0,
+            force: 0,
             liveness_ns: 60_000 * MS,
         }
     }
 
-    /// What a seed switches on: as in the first swarm, and then what that had too little of. Three seeds in four are
-    /// sparse: few requests, so that an hour is cheap, and long phases with faults.
+    /// What a seed switches on: as in the second swarm, and one in six starts by force at random.
     pub fn swarm(rng: &mut fastrand::Rng) -> Self {
+        let mut o = Self::second_swarm(rng);
+        if rng.u8(0..6) == 0 {
+            o.add_force(rng);
+        }
+        o
+    }
+
+    /// Without what makes the oracle forget more, or an operator wipe the side that is needed later.
+    fn add_force(&mut self, rng: &mut fastrand::Rng) {
+        self.members = self.members.clamp(2, 5);
+        self.force = rng.u32(1..=4);
+        (self.spares, self.operate, self.resize, self.takeover) = (0, 0, 0, 0);
+        (self.wipe, self.old_image, self.image_pct) = (0, 0, 0);
+    }
+
+    /// As in the first swarm, and then what that had too little of. Three seeds in four are sparse: few requests, so that
+    /// an hour is cheap, and long phases with faults.
+    pub fn second_swarm(rng: &mut fastrand::Rng) -> Self {
         let mut o = Self::first_swarm(rng);
         let mut some =
             |pct: u8, low: u32, high: u32| if rng.u8(0..100) < pct { rng.u32(low..=high) } else { 0 };

@@ -62,6 +62,8 @@ pub(crate) struct Oracle {
     step: u64,
     /// When each member last lost what it had not flushed.
     lost_at: [u64; rmr_proto::MEMBERS_MAX],
+    /// By block: every value since all members were last of one history. Empty: not kept.
+    ever: Vec<BTreeSet<u64>>,
 }
 
 impl Oracle {
@@ -73,6 +75,27 @@ impl Oracle {
             Block { now: values.into_iter().map(candidate).collect(), ..Block::default() }
         });
         Self { blocks: blocks.collect(), step: 1, ..Self::default() }
+    }
+
+    /// From now on every value is remembered, for [`Self::forget`].
+    pub(crate) fn remember_all(&mut self) {
+        let held = |block: &Block| block.now.iter().chain(&block.older).map(|c| c.value).collect();
+        self.ever = self.blocks.iter().map(held).collect();
+    }
+
+    /// The pool may go on from another history than the one that was last seen: a block may hold whatever it ever held,
+    /// until it is read.
+    pub(crate) fn forget(&mut self) {
+        let ended = self.tick();
+        for (block, ever) in self.blocks.iter_mut().zip(&self.ever) {
+            let pending = |c: &Candidate| c.state == State::Pending;
+            block.now.retain(pending);
+            let failed = |value| Candidate { value, state: State::Failed, invoked: 0, ended, batch: 0 };
+            let written: BTreeSet<u64> = block.now.iter().map(|c| c.value).collect();
+            block.now.extend(ever.difference(&written).copied().map(failed));
+            block.older.clear();
+            block.holders = MemberSet::EMPTY;
+        }
     }
 
     /// A block that the device may grow to holds this on some disk, too.
@@ -92,6 +115,9 @@ impl Oracle {
             let candidate =
                 Candidate { value: *value, state: State::Pending, invoked, ended: u64::MAX, batch: 0 };
             self.blocks[block as usize].now.push(candidate);
+            if let Some(ever) = self.ever.get_mut(block as usize) {
+                ever.insert(*value);
+            }
         }
     }
 

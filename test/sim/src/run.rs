@@ -24,9 +24,14 @@ pub fn options_of(seed: u64) -> Options {
     Options::swarm(&mut fastrand::Rng::with_seed(seed ^ 0x5eed))
 }
 
-/// Options that `seed` stood for in the first swarm.
-pub fn first_options_of(seed: u64) -> Options {
-    Options::first_swarm(&mut fastrand::Rng::with_seed(seed ^ 0x5eed))
+/// Options that `seed` stood for in an older swarm, `first` or `second`. `None`: there was no such swarm.
+pub fn older_options_of(swarm: &str, seed: u64) -> Option<Options> {
+    let rng = &mut fastrand::Rng::with_seed(seed ^ 0x5eed);
+    match swarm {
+        "first" => Some(Options::first_swarm(rng)),
+        "second" => Some(Options::second_swarm(rng)),
+        _ => None,
+    }
 }
 
 /// Runs `seed`. A failed assertion of an engine is a breach like any other.
@@ -111,6 +116,7 @@ fn heal(world: &mut World) {
         }
         world.end_maintenance();
         world.confirm_disks();
+        world.settle_sides();
         if world.is_fenced(0) {
             // By one that is gone: whoever operates this takes over.
             world.start_host(0, true);
@@ -175,6 +181,7 @@ pub fn minimise(options: Options, seed: u64) -> Option<Outcome> {
         |o| o.operate = 0,
         |o| o.spares = 0,
         |o| o.resize = 0,
+        |o| o.force = 0,
         |o| o.loss_ppm = 0,
         |o| o.duplicate_ppm = 0,
         |o| o.slow_ppm = 0,

@@ -174,6 +174,10 @@ pub struct World {
     pub(crate) kept_out: Vec<Option<rmr_proto::Epoch>>,
     /// A start was forced or a side was chosen: split brain may be reported.
     pub(crate) forced: bool,
+    /// Starts were forced at random, and not all members are of one history again.
+    pub(crate) sides_open: bool,
+    /// When the operator last chose a side.
+    pub(crate) chosen_at: u64,
     pub(crate) store_out: Vec<StoreAction>,
     pub(crate) client_out: Vec<ClientAction>,
     pub(crate) last_epoch: rmr_proto::Epoch,
@@ -214,6 +218,7 @@ impl World {
             flights: BTreeMap::new(),
             loaded: false,
             paced: false,
+            served: false,
         };
         let mut oracle =
             Oracle::new(&nodes[..options.members].iter().map(|n| n.disk.data.clone()).collect::<Vec<_>>());
@@ -224,6 +229,9 @@ impl World {
                     oracle.may_hold(block as u64, *value);
                 }
             }
+        }
+        if options.force > 0 {
+            oracle.remember_all();
         }
         let mut world = Self {
             geometry,
@@ -257,6 +265,8 @@ impl World {
             commanded: BTreeMap::new(),
             kept_out: Vec::new(),
             forced: false,
+            sides_open: false,
+            chosen_at: 0,
             store_out: Vec::new(),
             client_out: Vec::new(),
             last_epoch: rmr_proto::Epoch::default(),
@@ -425,6 +435,7 @@ impl World {
                     self.compare_legs();
                 }
                 let now_and_then = self.rng.u8(0..16) == 0;
+                self.close_sides();
                 if self.trace || now_and_then {
                     self.check_held();
                     self.check_disks();

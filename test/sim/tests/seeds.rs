@@ -1,6 +1,6 @@
 //! The seeds that once failed, and that a seed is a run for ever.
 
-use rmr_sim::run::{first_options_of, options_of, run_caught};
+use rmr_sim::run::{older_options_of, options_of, run_caught};
 use rmr_sim::run_seed;
 
 #[test]
@@ -11,9 +11,8 @@ fn seeds_that_once_failed_pass() {
         let (swarm, seed) = line.split_once(' ').expect("a line is a swarm and a seed");
         let seed = seed.parse().expect("a seed is a number");
         let options = match swarm {
-            "first" => first_options_of(seed),
-            "second" => options_of(seed),
-            _ => panic!("{line}: the swarms are `first` and `second`"),
+            "third" => options_of(seed),
+            older => older_options_of(older, seed).expect("the swarms are first, second and third"),
         };
         let outcome = run_caught(options, seed, false);
         assert!(outcome.breach.is_none(), "{line}: {}", outcome.breach.expect("just seen"));

@@ -157,12 +157,15 @@ impl Client {
             Outlook::Create(members) => return self.create(now, members, out),
             Outlook::Start(base) if self.should_wait(now, base.newest.members) => return,
             Outlook::Start(base) => base,
-            Outlook::Wait(base, _) if base.newest.adopted > Epoch::default() => {
-                self.learn_size(base.newest.blocks);
-                self.members = base.newest.members; // Whom else to ask.
+            Outlook::Wait(base, _) => {
+                let adopted = base.newest.adopted;
+                if adopted > Epoch::default() && adopted >= self.last_active() {
+                    self.learn_size(base.newest.blocks);
+                    self.members = base.newest.members; // Whom else to ask.
+                }
                 return;
             }
-            Outlook::Nobody | Outlook::Wait(..) => return,
+            Outlook::Nobody => return,
         };
         let newest = base.newest;
         self.learn_size(newest.blocks);

@@ -42,6 +42,8 @@ pub(super) struct Join {
     step: JoinStep,
     /// Its disk, as it reported it.
     stamp: Option<Stamp>,
+    /// It took chunks for clean in another history: it has missed everything.
+    anew: bool,
     asked_at: Now,
     since: Now,
 }
@@ -51,6 +53,11 @@ impl Client {
     pub(super) fn is_frozen(&self) -> bool {
         !Mutant::NoFreeze.on()
             && self.join.as_ref().is_some_and(|join| matches!(join.step, JoinStep::Freeze | JoinStep::Delta))
+    }
+
+    /// Who is being let in as one that has missed everything, because of what it did in another history.
+    pub(super) fn joiner_anew(&self) -> Option<MemberId> {
+        self.join.as_ref().filter(|join| join.anew).map(|join| join.member)
     }
 
     pub(super) fn is_joining(&self, member: MemberId) -> bool {
@@ -94,6 +101,12 @@ impl Client {
     fn shrink(&mut self, now: Now, set: MemberSet, lost: MemberId, out: &mut Vec<ClientAction>) {
         self.join = None;
         self.back_off(now, lost);
+        // Never active, but a joiner may have adopted it and copied chunks: that was in this history.
+        if let Some(Change { proposal, .. }) = &self.change
+            && let Some(joiner) = proposal.origin.joiner()
+        {
+            self.last_in[joiner.index()] = proposal.epoch;
+        }
         if Mutant::NoReassembly.on() && set.is_empty() {
             return;
         }
@@ -306,8 +319,15 @@ impl Client {
             let Some(member) = adding.or_else(|| outside.iter().find(back)) else { return };
             self.attempts += 1;
             let attempt = self.attempts;
-            self.join =
-                Some(Join { member, attempt, step: JoinStep::Ask, stamp: None, asked_at: 0, since: now });
+            self.join = Some(Join {
+                member,
+                attempt,
+                step: JoinStep::Ask,
+                stamp: None,
+                anew: false,
+                asked_at: 0,
+                since: now,
+            });
         }
         let owed = self.is_owed();
         let Some(join) = &mut self.join else { return };
@@ -336,6 +356,7 @@ impl Client {
             set: self.set,
             attempt: join.attempt,
             last,
+            anew: join.anew,
             blocks: self.geometry.blocks(),
         };
         if !last {
@@ -359,12 +380,14 @@ impl Client {
         let asked = |join: &&mut Join| join.member == from && join.step == JoinStep::Ask;
         let stamp = Stamp { incarnation: report.incarnation, counter: report.record.counter };
         let Some(join) = self.join.as_mut().filter(asked) else { return };
-        (join.stamp, join.step, join.asked_at) = (Some(stamp), JoinStep::Maps, 0);
         let (wrote, known) = (report.record.wrote, self.last_in[from.index()]);
+        // Epochs of one promise are one client's, and of one history, whether they became active or not.
+        let anew = report.record.decided.promise > known.promise && !Mutant::TrustDecided.on();
+        (join.stamp, join.anew, join.step, join.asked_at) = (Some(stamp), anew, JoinStep::Maps, 0);
         let mut fault = None;
         if wrote > known && !Mutant::JoinForeign.on() {
             fault = Some(Why::SplitBrain);
-        } else if self.would_void(from, stamp) && !Mutant::VoidLastCopy.on() {
+        } else if self.would_void(from, stamp, anew) && !Mutant::VoidLastCopy.on() {
             fault = Some(Why::WouldVoid);
         }
         self.legs[from.index()].why = fault;
@@ -382,9 +405,9 @@ impl Client {
 
     /// Would letting this disk in void what it holds, with nobody in the set who holds everything? A disk whose stamp is
     /// not known was given up by command.
-    fn would_void(&self, member: MemberId, stamp: Stamp) -> bool {
+    fn would_void(&self, member: MemberId, stamp: Stamp, anew: bool) -> bool {
         let known = self.legs[member.index()].stamp;
-        let other = known.incarnation != stamp.incarnation || stamp.counter < known.counter;
+        let other = anew || known.incarnation != stamp.incarnation || stamp.counter < known.counter;
         known != Stamp::default() && other && self.whole_leg(self.set).is_none()
     }
 

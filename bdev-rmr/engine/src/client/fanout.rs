@@ -180,10 +180,10 @@ impl Client {
         let write = op.request.op.is_write();
         let (seq, expired, unclean) = (op.seq, op.stage == Stage::Expired, op.unclean);
         let no_clean_leg = write && op.clean.is_empty();
-        let torn = op.proved_once && no_clean_leg;
+        let torn = (op.proved_once || op.left_behind) && no_clean_leg;
         if torn || (!unclean.is_empty() && !no_clean_leg && expired) {
-            // Executed on some legs and not on others, and its bytes are gone or no clean leg that has it is left: only
-            // a new generation settles it.
+            // Executed on some legs and not on others, and its bytes are gone or no clean leg that has it is left, or it
+            // was copied from one that has left: only a new generation settles it.
             self.assemble(now, self.next_generation(), now, out);
             return;
         }

@@ -66,6 +66,8 @@ pub(super) struct Op {
     pub(super) proved: bool,
     /// Was, in this generation: a leg may have executed it on some chunks clean there and on others missed.
     pub(super) proved_once: bool,
+    /// A leg that executed it, or may have, has left the set in this generation: others may have copied it from there.
+    pub(super) left_behind: bool,
     pub(super) flush_horizon: Seq,
     pub(super) whose: Whose,
 }
@@ -73,12 +75,14 @@ pub(super) struct Op {
 impl Op {
     pub(super) fn forget_answers(&mut self) {
         (self.answered, self.clean, self.unclean) = (MemberSet::EMPTY, MemberSet::EMPTY, MemberSet::EMPTY);
-        (self.proved, self.proved_once) = (false, false);
+        (self.proved, self.proved_once, self.left_behind) = (false, false, false);
     }
 
     /// After a change of set: answers of legs that are still in it count, but not those of legs that missed a chunk of
     /// the write: executing it again in the new epoch, they learn that who has left missed it.
     pub(super) fn keep_answers_of(&mut self, set: MemberSet) {
+        let gone = self.pending.or(self.answered).minus(set);
+        self.left_behind |= !gone.is_empty() && !Mutant::NobodyElse.on();
         self.clean = self.clean.and(set);
         self.answered = self.answered.and(set);
         self.unclean = MemberSet::EMPTY;
@@ -150,6 +154,7 @@ impl Client {
             unclean: MemberSet::EMPTY,
             proved: false,
             proved_once: false,
+            left_behind: false,
             flush_horizon: Seq(0),
             whose,
         });

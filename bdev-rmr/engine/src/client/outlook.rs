@@ -103,6 +103,12 @@ impl Client {
         self.held && record.adopted > self.epoch && self.set.iter().any(lacks) && !Mutant::SwitchSides.on()
     }
 
+    /// The epoch in which this client last served. Whoever has only older ones does not know what was written in it: all
+    /// disks went back, or a start by force left them out.
+    pub(super) fn last_active(&self) -> Epoch {
+        if self.held { self.epoch } else { Epoch::default() }
+    }
+
     /// What the reports that are here allow.
     pub(super) fn outlook(&self) -> Outlook {
         let mut base = Base { reported: self.reported(), ..Base::default() };
@@ -119,6 +125,9 @@ impl Client {
         let records = here.iter().filter_map(|m| self.report(m)).map(|r| r.record);
         let Some(newest) = records.max_by_key(|record| record.adopted) else { return Outlook::Nobody };
         base.newest = newest;
+        if newest.adopted < self.last_active() && !Mutant::GoBack.on() {
+            return Outlook::Wait(base, self.set);
+        }
         if newest.adopted == Epoch::default() {
             let named = here.iter().filter_map(|m| self.report(m)).map(|r| r.record.members);
             // Whoever is known of, by whomever: an empty store alone must not pass for a new pool.
@@ -138,7 +147,10 @@ impl Client {
             base.discarded = base.discarded.or(foreign);
         } else if !foreign.is_empty() && !Mutant::JoinForeign.on() {
             base.foreign = foreign;
-            return Outlook::Wait(base, foreign);
+            // A client that serves goes on with its own history.
+            if !self.held {
+                return Outlook::Wait(base, foreign);
+            }
         }
         if !self.options.force.is_empty() {
             return self.forced_outlook(base, here);

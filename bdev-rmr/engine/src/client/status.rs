@@ -108,6 +108,13 @@ impl Client {
         self.legs.iter().any(told) || (self.phase == Phase::Assembling && self.is_split())
     }
 
+    /// Is a known member coming back that took chunks for clean in another history, and so has missed everything? Without
+    /// a start by force, or a choice of sides, never.
+    pub fn lets_in_anew(&self) -> bool {
+        let known = |member: MemberId| self.last_in[member.index()] > Epoch::default();
+        self.joiner_anew().is_some_and(known)
+    }
+
     /// Why `member` is not up to date; `None` if it is.
     pub(super) fn why(&self, now: Now, member: MemberId) -> Option<Why> {
         let leg = &self.legs[member.index()];

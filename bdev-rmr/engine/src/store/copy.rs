@@ -91,8 +91,8 @@ pub(super) struct Copies {
     later: BTreeMap<ChunkNo, (Now, u32)>,
     not_before: Now,
     pub(super) pace: Pace,
-    /// No member of the set had some suspect chunk clean.
-    stuck: bool,
+    /// A suspect chunk that no member of the set had clean when it was last asked for.
+    stuck: Option<ChunkNo>,
     /// Chunks that this store has called clean, ever.
     clears: u64,
 }
@@ -147,12 +147,7 @@ impl Copies {
     pub(super) fn new_epoch(&mut self) {
         self.later.clear();
         self.unreadable.clear();
-        self.stuck = false;
-    }
-
-    /// Is a chunk suspect here and clean nowhere in the set?
-    pub(super) fn is_stuck(&self) -> bool {
-        self.stuck
+        self.stuck = None;
     }
 }
 
@@ -259,6 +254,11 @@ impl Store {
         self.meta.ram.unclean(region, me).has(index) || self.meta.durable.unclean(region, me).has(index)
     }
 
+    /// Is a chunk suspect here and clean nowhere in the set? A write may have made it clean since.
+    pub(super) fn is_stuck(&self) -> bool {
+        self.copies.stuck.is_some_and(|chunk| self.is_dirty(chunk))
+    }
+
     fn step_copy(&mut self, now: Now, id: u64, out: &mut Vec<StoreAction>) {
         let Some(copy) = self.copies.active.get(&id) else { return };
         let late = now > copy.since + self.config.peer_timeout_ns;
@@ -295,7 +295,7 @@ impl Store {
         let clean = |m: &MemberId| !self.meta.ram.missed(region, *m).has(index);
         let Some(peer) = left.iter().find(clean).or_else(|| left.iter().next()) else {
             let suspect = self.meta.ram.misses.get(&region).is_some_and(|m| m.suspect.has(index));
-            self.copies.stuck |= suspect;
+            self.copies.stuck = if suspect { Some(chunk) } else { self.copies.stuck };
             self.end_copy(now, id, false, out);
             return;
         };
@@ -462,6 +462,8 @@ impl Store {
         let misses = self.meta.misses_mut(region);
         misses.missed[me.index()] = misses.missed[me.index()].minus(bit);
         misses.suspect = misses.suspect.minus(bit);
+        self.meta.ram.record.decided = self.meta.ram.record.adopted;
+        self.meta.touch_record();
         copy.step = Step::Clearing(self.meta.want());
         self.copies.clears += 1;
         self.changed(region);

@@ -412,6 +412,9 @@ impl Store {
         record.members = proposal.members;
         record.resting = proposal.resting;
         record.last_in = proposal.last_in;
+        if matches!(proposal.origin, Origin::Assembly | Origin::Create { .. }) {
+            record.decided = proposal.epoch;
+        }
         record.boot = self.boot;
         record.peers = proposal.peers;
         self.continuity = Continuity::Unbroken;

@@ -62,7 +62,7 @@ impl Store {
         &mut self,
         now: Now,
         from: Party,
-        (epoch, set, attempt, last): (Epoch, MemberSet, u64, bool),
+        (epoch, set, attempt, last, anew): (Epoch, MemberSet, u64, bool, bool),
         out: &mut Vec<StoreAction>,
     ) {
         let record = &self.meta.ram.record;
@@ -90,7 +90,12 @@ impl Store {
                 }
             }
             _ if last => return,
-            _ => self.start_joining(from, epoch, set, attempt),
+            _ => {
+                self.start_joining(from, epoch, set, attempt);
+                if anew {
+                    self.miss_everything();
+                }
+            }
         }
         self.step_join(now, out);
         self.answer_join(out);
@@ -302,14 +307,17 @@ impl Store {
             self.learn(donor, set, misses);
         }
         if everything {
-            let me = self.member();
-            let room = self.superblock.room();
-            for region in (0..room.regions()).map(RegionNo) {
-                let all = room.all_of(region);
-                self.meta.add_missed(region, me, all);
-            }
+            self.miss_everything();
         }
         self.step_join(now, out);
+    }
+
+    fn miss_everything(&mut self) {
+        let me = self.member();
+        let room = self.superblock.room();
+        for region in (0..room.regions()).map(RegionNo) {
+            self.meta.add_missed(region, me, room.all_of(region));
+        }
     }
 
     /// Own misses only grow; a member of the set speaks for itself; of outsiders, all that any donor says holds.

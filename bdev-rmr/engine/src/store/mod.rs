@@ -182,10 +182,10 @@ impl Store {
                 self.on_verdicts(from, epoch, part, verdicts, out);
             }
             (Party::Client(_), Msg::Adopt(proposal)) => self.on_adopt(now, from, proposal, out),
-            (Party::Client(_), Msg::Join { epoch, set, attempt, last, blocks })
+            (Party::Client(_), Msg::Join { epoch, set, attempt, last, anew, blocks })
                 if blocks <= self.superblock.capacity =>
             {
-                self.on_join(now, from, (epoch, set, attempt, last), out);
+                self.on_join(now, from, (epoch, set, attempt, last, anew), out);
             }
             (Party::Member(_), Msg::MapPull { epoch, attempt, stamp, since, cursor }) => {
                 self.on_pull(now, from, (epoch, attempt), stamp, (since, cursor), out);
@@ -289,7 +289,7 @@ impl Store {
         }
         let (dirty_chunks, pressure) = (self.dirty_chunks(), self.pressure());
         let counter = self.meta.durable.record.counter;
-        let stuck = self.copies.is_stuck();
+        let stuck = self.is_stuck();
         let reply = Msg::BeatReply { epoch, serving, dirty_chunks, pressure, stuck, counter };
         out.push(StoreAction::Send(from, reply));
     }

@@ -1,6 +1,6 @@
 //! Copies of chunks, and the news of them.
 
-use rmr_proto::{IoOp, Msg};
+use rmr_proto::{ChunkNo, IoOp, Msg};
 use rmr_sim::Options;
 use rmr_sim::script::{A, B, C, CLIENT, Script};
 use rmr_sim::world::Envelope;
@@ -179,5 +179,42 @@ pub(crate) fn a_copy_that_brings_an_unfinished_write_along_leaves_the_chunk_susp
     s.restart_client();
     s.until_set(&[B, C]);
     s.read(5);
+    s.end();
+}
+
+/// A write over two chunks that only A may execute: B missed one of them, C both. C copies the first from A, with the
+/// write in it, and A leaves. B and C are clean there, and differ; that neither executes the write proves nothing.
+#[test]
+pub(crate) fn a_write_that_was_copied_from_a_leg_that_left_is_settled_by_a_new_generation() {
+    let mut s = Script::pool(3);
+    s.kill(C);
+    s.until_set(&[A, B]);
+    s.write(3);
+    s.until_entries_clear();
+    s.kill(B);
+    s.until_set(&[A]);
+    s.write(4);
+    s.until_entries_clear();
+    s.hold(|e| matches!(e.msg, Msg::CopyRead { .. }));
+    s.start(B);
+    s.until_set(&[A, B]);
+    s.start(C);
+    s.until_set(&[A, B, C]);
+    let from_c = |e: &Envelope<'_>| e.from == C && matches!(e.msg, Msg::CopyRead { chunk: ChunkNo(0), .. });
+    s.until_held(from_c);
+    s.hold(|e| e.from == C && matches!(e.msg, Msg::IoReply(..)));
+    s.submit(IoOp::Write, 3, 2);
+    s.run(2);
+    s.let_go(from_c);
+    s.until("C has the first chunk", |w| w.dirty_chunks(C) == 1);
+    s.kill_loudly(A);
+    s.world.drop_filters();
+    s.until_set(&[B, C]);
+    s.run(200);
+    for _ in 0..4 {
+        s.read(3);
+    }
+    s.start(A);
+    s.until_whole();
     s.end();
 }

@@ -54,6 +54,7 @@ const NOTICED_BY: &[(Mutant, Scenario)] = &[
     (AnyBatch, epochs::finding_07_a_late_answer_about_other_regions_says_nothing_of_these),
     (JoinerSettlesEntries, joins::finding_08_a_joiners_entries_say_nothing_of_members_that_left_after_it),
     (UnsuspectAtJoin, joins::rule_f_a_joiners_chunks_stay_suspect_where_nobody_in_the_set_is_clean),
+    (NobodyElse, copies::a_write_that_was_copied_from_a_leg_that_left_is_settled_by_a_new_generation),
     (CopyWithoutEntry, copies::a_copy_that_brings_an_unfinished_write_along_leaves_the_chunk_suspect),
     (PeersWithTheRest, scale::a_disk_that_went_back_in_time_while_all_were_down_is_not_started_with),
     (WroteUnrecorded, sides::a_member_that_wrote_is_known_by_it_even_if_power_fails_at_once),
@@ -76,6 +77,8 @@ const NOTICED_BY: &[(Mutant, Scenario)] = &[
     (ScrubBelievesFirst, scrub::h46_a_scrub_finds_rot_and_the_majority_repairs_it),
     (AnyCounter, members::h45_a_late_answer_of_a_disk_that_is_gone_does_not_condemn_the_one_in_its_place),
     (SwitchSides, sides::finding_13_the_side_that_comes_second_finds_the_other_and_is_not_overwritten),
+    (TrustDecided, sides::what_a_member_took_for_clean_in_another_history_does_not_count),
+    (GoBack, sides::finding_13_a_client_that_serves_does_not_go_over_to_the_side_that_is_left),
     (ZeroedByOne, scale::one_store_that_does_not_read_zero_makes_the_others_copy),
 ];
 

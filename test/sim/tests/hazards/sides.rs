@@ -123,6 +123,25 @@ pub(crate) fn finding_13_the_side_that_comes_second_finds_the_other_and_is_not_o
 }
 
 #[test]
+pub(crate) fn finding_13_a_client_that_serves_does_not_go_over_to_the_side_that_is_left() {
+    let (mut s, _, _) = two_histories();
+    // A is all that A's own record asks for, and knows nothing of what B has written since.
+    s.kill(B);
+    s.start(A);
+    s.run(2_000);
+    let status = s.status();
+    assert!(status.set.is_empty(), "serves {:?}", status.set);
+    assert_eq!(status.waits_for, members(&[B]));
+    s.start(B);
+    s.until_set(&[B]);
+    assert_eq!(s.why(A), Some(Why::SplitBrain));
+    read_all(&mut s);
+    assert_eq!(s.command(discard(A)), Ok(()));
+    s.until_whole();
+    s.end();
+}
+
+#[test]
 pub(crate) fn a_member_that_was_left_alone_and_wrote_nothing_comes_back_by_itself() {
     let mut s = Script::pool(2);
     s.write(5);
@@ -137,6 +156,43 @@ pub(crate) fn a_member_that_was_left_alone_and_wrote_nothing_comes_back_by_itsel
     s.start(A);
     s.until_whole();
     s.read(5);
+    s.end();
+}
+
+#[test]
+pub(crate) fn what_a_member_took_for_clean_in_another_history_does_not_count() {
+    let mut s = Script::pool(2);
+    s.write(5);
+    s.until_entries_clear();
+    let fork = s.history();
+    // B alone has a write that nobody acknowledged, and knows that it may.
+    s.hold(|e| e.to == A && matches!(e.msg, Msg::Io(..)));
+    s.submit(IoOp::Write, 5, 1);
+    s.run(5);
+    s.kill(A);
+    s.crash_client();
+    s.world.drop_filters();
+    s.world.drop_held();
+    // Without A it counts, and nothing says any more that it was in doubt.
+    s.restart_client_with(force(&[B]));
+    s.until_set(&[B]);
+    s.until_entries_clear();
+    s.crash_client();
+    s.kill(B);
+    s.start(A);
+    s.choose(&fork);
+    for _ in 0..2 {
+        // Greater generations than B's.
+        s.crash_client();
+        s.restart_client_with(force(&[A]));
+        s.until_set(&[A]);
+    }
+    s.read(5);
+    s.start(B);
+    s.until_whole();
+    for _ in 0..4 {
+        s.read(5);
+    }
     s.end();
 }
 
