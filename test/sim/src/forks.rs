@@ -47,7 +47,9 @@ impl World {
             if self.commands.is_empty()
                 && let Some(member) = self.foreigner(host)
             {
-                self.operate(host, Command::Discard { member, force: false });
+                // By force if it goes on: it may be that nobody who serves can become whole without that member.
+                let force = self.calm && self.rng.u8(0..32) == 0;
+                self.operate(host, Command::Discard { member, force });
             }
         } else if self.now >= self.chosen_at + PATIENCE_NS {
             let accept = Some(self.one_of(MemberSet::first(self.nodes.len())));

@@ -70,10 +70,13 @@ impl Client {
         };
         let holds = |m: &MemberId| !self.own_misses(*m, region).missed[m.index()].has(index);
         let source = self.assembly.start.iter().filter(holds).min_by_key(rank)?;
-        // Suspect marks outlive a join, so whoever settled the chunk may be outside: only when all are here is a suspect
-        // copy as good as any.
+        // Suspect marks outlive a join, so whoever settled the chunk may be outside: a suspect copy is as good as any only
+        // when nobody is, but who is known to have missed the chunk.
         let suspect = self.own_misses(source, region).suspect.has(index);
-        let all = self.assembly.start == self.members || self.assembly.forced;
-        (!suspect || all).then_some(source)
+        let start = self.assembly.start;
+        let missed =
+            |m: MemberId| start.iter().any(|who| self.own_misses(who, region).missed[m.index()].has(index));
+        let nobody_else = self.assembly.forced || self.members.minus(start).iter().all(missed);
+        (!suspect || nobody_else).then_some(source)
     }
 }

@@ -254,9 +254,15 @@ impl Store {
         self.meta.ram.unclean(region, me).has(index) || self.meta.durable.unclean(region, me).has(index)
     }
 
-    /// Is a chunk suspect here and clean nowhere in the set? A write may have made it clean since.
+    /// Is a chunk suspect here, clean nowhere in the set, and missed by everybody else? A write may have made it clean
+    /// since.
     pub(super) fn is_stuck(&self) -> bool {
-        self.copies.stuck.is_some_and(|chunk| self.is_dirty(chunk))
+        let record = &self.meta.ram.record;
+        self.copies.stuck.is_some_and(|chunk| {
+            let (region, index) = (self.geometry().region_of(chunk), self.geometry().index_in_region(chunk));
+            let missed = |m: MemberId| self.meta.ram.missed(region, m).has(index);
+            self.is_dirty(chunk) && record.members.minus(record.set).iter().all(missed)
+        })
     }
 
     fn step_copy(&mut self, now: Now, id: u64, out: &mut Vec<StoreAction>) {
