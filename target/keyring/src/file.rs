@@ -5,6 +5,7 @@ use crate::material::{KeyFault, MAX_BYTES};
 use rustix::fs::{FileType, Mode, OFlags, Stat, fstat, open, stat};
 use rustix::io::{Errno, read, retry_on_intr};
 use rustix::process::geteuid;
+use std::os::fd::AsFd;
 use zeroize::Zeroizing;
 
 /// Permission bits that no key file may have: any of group and others.
@@ -27,6 +28,16 @@ pub(crate) fn read_key(path: &str) -> Result<Zeroizing<Vec<u8>>, KeyringError> {
     let file = open(path, flags, Mode::empty()).map_err(failed("open"))?;
     let before = fstat(&file).map_err(failed("look at"))?;
     check(path, &before)?;
+    read_whole(path, &file, &before)
+}
+
+/// The bytes of an open file, which must be as it was `before`.
+pub(crate) fn read_whole(
+    path: &str,
+    file: impl AsFd,
+    before: &Stat,
+) -> Result<Zeroizing<Vec<u8>>, KeyringError> {
+    let failed = |what| move |errno| KeyringError::Io { what, path: path.to_owned(), errno };
     // One more than it should hold: so that one that grows is noticed. Made at its full size, as a buffer that grows
     // leaves copies behind.
     let mut bytes = Zeroizing::new(vec![0; before.st_size as usize + 1]);
@@ -38,17 +49,17 @@ pub(crate) fn read_key(path: &str) -> Result<Zeroizing<Vec<u8>>, KeyringError> {
         }
     }
     let after = fstat(&file).map_err(failed("look at"))?;
-    if len as u64 != before.st_size as u64 || state(&after) != state(&before) {
+    if len as u64 != before.st_size as u64 || state(&after) != state(before) {
         return Err(KeyringError::Changed { path: path.to_owned() });
     }
     bytes.truncate(len);
     Ok(bytes)
 }
 
-/// What differs between two looks at a file that was written to in between.
-fn state(stat: &Stat) -> [i64; 5] {
-    let nanoseconds = [stat.st_mtime_nsec as i64, stat.st_ctime_nsec as i64];
-    [stat.st_size, stat.st_mtime, nanoseconds[0], stat.st_ctime, nanoseconds[1]]
+/// What differs between two looks at a file that was written to in between. Not the time of its last change of status:
+/// that moves as well when another file is renamed over it, which is how keys are exchanged, and leaves its bytes alone.
+fn state(stat: &Stat) -> (i64, i64, i64) {
+    (stat.st_size, stat.st_mtime, stat.st_mtime_nsec as i64)
 }
 
 fn check(path: &str, stat: &Stat) -> Result<(), KeyringError> {

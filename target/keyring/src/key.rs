@@ -75,6 +75,13 @@ impl Key {
     }
 }
 
+// Sessions on any reactor share one.
+const _: fn() = || {
+    fn shared<T: Send + Sync>() {}
+    shared::<Key>();
+    shared::<KeyRef>();
+};
+
 /// Its name and nothing else, not even its length.
 impl std::fmt::Debug for Key {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

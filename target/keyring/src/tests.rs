@@ -27,7 +27,8 @@ impl Folder {
 
     /// A file of mode 0600 with these bytes, in place of one of that name that was there.
     fn file(&self, name: &str, bytes: &[u8]) -> String {
-        let (path, beside) = (self.path(name), PathBuf::from(self.path("beside")));
+        let beside = format!("{name}.{:?}", std::thread::current().id());
+        let (path, beside) = (self.path(name), PathBuf::from(self.path(&beside)));
         let mut file =
             OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside).expect("a file");
         file.write_all(bytes).expect("written");

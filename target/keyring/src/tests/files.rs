@@ -1,12 +1,15 @@
 //! What a key file must be.
 
 use super::{Folder, key_bytes, set_mode};
+use crate::file::read_whole;
 use crate::{KeyFault, Keyring, KeyringError, MAX_BYTES, MIN_BYTES};
-use rustix::fs::{CWD, FileType, Mode, mknodat};
+use rustix::fs::{CWD, FileType, Mode, fstat, mknodat};
 use rustix::process::geteuid;
-use std::fs;
-use std::os::unix::fs::{chown, symlink};
+use std::fs::{self, File};
+use std::io::{Seek, SeekFrom};
+use std::os::unix::fs::{FileExt, chown, symlink};
 use std::os::unix::net::UnixListener;
+use std::time::{Duration, SystemTime};
 
 /// What adding it says.
 fn added(path: &str) -> Result<(), KeyringError> {
@@ -146,6 +149,26 @@ fn a_file_that_is_not_as_long_as_it_says_is_refused() {
     let path = "/proc/self/environ";
     let (errno, text) = refused(path);
     assert!(errno == EIO && text.contains("changed while it was read"), "{text}");
+}
+
+#[test]
+fn a_file_that_is_written_to_in_place_while_it_is_read_is_refused_and_one_that_is_exchanged_is_not() {
+    let folder = Folder::new();
+    let path = folder.file("key", &key_bytes(32));
+    let file = File::options().read(true).write(true).open(&path).expect("it is there");
+    let before = fstat(&file).expect("a look");
+    folder.file("key", &key_bytes(48));
+    let read = read_whole(&path, &file, &before).expect("the one that was opened");
+    assert_eq!(*read, key_bytes(32));
+    for (len, seconds) in [(32, 1), (31, 0), (33, 0)] {
+        file.write_all_at(&key_bytes(len), 0).and_then(|()| file.set_len(len as u64)).expect("written");
+        // Whatever the file system's clock: it was written to then.
+        let written = SystemTime::UNIX_EPOCH + Duration::from_secs(before.st_mtime as u64 + seconds);
+        file.set_modified(written + Duration::from_nanos(before.st_mtime_nsec as u64)).expect("its time");
+        (&file).seek(SeekFrom::Start(0)).expect("a file");
+        let error = read_whole(&path, &file, &before).expect_err("changed");
+        assert_eq!(error, KeyringError::Changed { path: path.clone() }, "{len} bytes, {seconds} s later");
+    }
 }
 
 #[test]

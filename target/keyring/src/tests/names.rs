@@ -133,18 +133,23 @@ fn a_full_keyring_refuses_one_more() {
     keyring.add_file("more", &path).expect("room again");
 }
 
+/// A key of so many bytes, which stand in no other of these.
+fn marked(len: usize) -> Vec<u8> {
+    (0..len).map(|at| (at * 7 + len) as u8).collect()
+}
+
 /// Threads that add, use and remove the same few names, while the files behind them are replaced.
 #[test]
 fn threads_that_add_use_and_remove_the_same_names_see_whole_keys_and_lose_none() {
     const THREADS: usize = 4;
     const ROUNDS: usize = 300;
     let folder = Folder::new();
-    let paths = [folder.file("a", &key_bytes(32)), folder.file("b", &key_bytes(64))];
+    let paths = [folder.file("a", &marked(32)), folder.file("b", &marked(64))];
     let (keyring, start) = (Keyring::new(), Barrier::new(THREADS));
-    let (added, removed, read) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicUsize::new(0));
+    let [added, removed, read] = [(); 3].map(|()| AtomicUsize::new(0));
     let round = |random: &mut fastrand::Rng| {
         let name = ["key0", "key1", "key2"][random.usize(..3)];
-        match random.usize(..4) {
+        match random.usize(..6) {
             0 | 1 => match keyring.add_file(name, &paths[random.usize(..2)]) {
                 Ok(()) => drop(added.fetch_add(1, Ordering::Relaxed)),
                 Err(error) => assert_eq!(error.errno(), EEXIST, "{error}"),
@@ -153,9 +158,10 @@ fn threads_that_add_use_and_remove_the_same_names_see_whole_keys_and_lose_none()
                 Ok(()) => drop(removed.fetch_add(1, Ordering::Relaxed)),
                 Err(error) => assert_eq!(error.errno(), ENOKEY, "{error}"),
             },
+            3 => drop(folder.file(["a", "b"][random.usize(..2)], &marked(random.usize(32..4096)))),
             _ => match keyring.get(name).and_then(|user: KeyRef| user.load()) {
                 Ok(key) => {
-                    assert_eq!(key.expose(), key_bytes(key.expose().len()));
+                    assert_eq!(key.expose(), marked(key.expose().len()));
                     read.fetch_add(1, Ordering::Relaxed);
                 }
                 Err(error) => assert_eq!(error.errno(), ENOKEY, "{error}"),
