@@ -1,0 +1,41 @@
+//! Sessions between hosts: several paths, requests executed at most once, and a clear end.
+//!
+//! # What it is and is not
+//! Frames and their bytes, and the state machines of both sides: [`client::Client`], [`server::Gate`] and
+//! [`server::Server`]. They are sans-IO: events go in, actions come out; no socket, clock, thread, random number or
+//! payload byte inside. What users say to each other is not looked into.
+//!
+//! # Words
+//! As in `docs/111-sessions.md`: *session*, *lane*, *path*, *connection*, *permit*, *slot*, *use*, *life*,
+//! *incarnation*, *lease*, *stamp*.
+//!
+//! # Who may call it, on which thread
+//! One owner per engine, by `&mut`, on any thread. The owner passes the time in, nanoseconds from any fixed start, never
+//! going back.
+//!
+//! # Invariants
+//! Those of `docs/111-sessions.md`; `check` of either side asserts what it can see alone.
+//!
+//! # Map of files
+//! `frame` frames as the engines see them · `raw` structs byte for byte · `codec` frames to bytes and back · `hand` the
+//! same for the hand-shake, and its proofs · `ids` · `error` · `fuzz`.
+//!
+//! # Where the tests are
+//! `tests/`: `formats` bytes.
+
+pub mod codec;
+mod error;
+pub mod frame;
+pub mod fuzz;
+mod hand;
+mod ids;
+pub mod raw;
+
+pub use error::FormatError;
+pub use hand::{Key, Secret};
+pub use ids::{BufId, ConnId, Direction, Id, Incarnation, Life, Now, PathNo, SlotNo, SlotUse, UserId};
+
+/// CRC32C (Castagnoli).
+pub fn crc32c(bytes: &[u8]) -> u32 {
+    crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32Iscsi, bytes) as u32
+}
