@@ -112,10 +112,10 @@ fn verified(head: &[u8]) -> Result<RawHead, FormatError> {
 /// Lengths, kind and digest against the state of the connection.
 fn check_allowed(raw: &RawHead, expect: &Expect) -> Result<(), FormatError> {
     let sender = match raw.kind {
-        1 | 3 | 16 | 20 => Some(Side::Client),
+        1 | 3 | 16 | 20 | 23 => Some(Side::Client),
         2 | 4 | 5 | 17 | 18 | 19 | 21 => Some(Side::Server),
         22 => None,
-        kind => return field("frame", "kind", u64::from(kind), "1 to 5, 16 to 22"),
+        kind => return field("frame", "kind", u64::from(kind), "1 to 5, 16 to 23"),
     };
     if sender.is_some_and(|sender| sender != expect.from) {
         return field("frame", "kind", u64::from(raw.kind), "one that this side sends");
@@ -135,7 +135,7 @@ fn check_allowed(raw: &RawHead, expect: &Expect) -> Result<(), FormatError> {
         return Ok(());
     }
     if raw.kind < 16 {
-        return field("frame", "kind", u64::from(raw.kind), "16 to 22 after the hand-shake");
+        return field("frame", "kind", u64::from(raw.kind), "16 to 23 after the hand-shake");
     }
     if user_len > expect.user_max {
         return field("frame", "user_len", u64::from(user_len), "at most what was agreed on");
@@ -176,6 +176,7 @@ fn typed(raw: &RawHead, body: &[u8]) -> Result<Frame, FormatError> {
         19 => Frame::Grant(at),
         20 => Frame::Ping(Ping { seen: raw.seen.get(), stamp: raw.stamp.get(), echo: raw.echo.get() }),
         21 => Frame::Pong { stamp: raw.stamp.get(), echo: raw.echo.get() },
+        23 => Frame::Seen(at),
         22 => Frame::Bye(Bye { life: raw.flags & LAYER != 0, why: bye_cause(raw.status.get())? }),
         kind => Frame::Hand(Box::new(hand::decode(kind, body)?)),
     })
@@ -217,7 +218,8 @@ fn raw_of(frame: &Frame, user_len: u16) -> RawHead {
         Frame::Request(Request { at, .. })
         | Frame::Reply(Reply { at, .. })
         | Frame::Wait(at)
-        | Frame::Grant(at) => place(at),
+        | Frame::Grant(at)
+        | Frame::Seen(at) => place(at),
         Frame::Ping(_) | Frame::Pong { .. } | Frame::Bye(_) | Frame::Hand(_) => {}
     }
     match frame {
@@ -244,6 +246,7 @@ fn raw_of(frame: &Frame, user_len: u16) -> RawHead {
         }
         Frame::Wait(_) => raw.kind = 18,
         Frame::Grant(_) => raw.kind = 19,
+        Frame::Seen(_) => raw.kind = 23,
         Frame::Ping(Ping { seen, stamp, echo }) => {
             raw.kind = 20;
             raw.seen = (*seen).into();

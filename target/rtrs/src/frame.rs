@@ -69,6 +69,8 @@ pub enum Frame {
     Wait(SlotUse),
     /// Memory is there: send it again.
     Grant(SlotUse),
+    /// The answer of this use was received, on a connection that is gone.
+    Seen(SlotUse),
     /// A sign of life of the client.
     Ping(Ping),
     /// And of the server.

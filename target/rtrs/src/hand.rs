@@ -11,12 +11,12 @@ use crate::{FormatError, Id, Incarnation, Life};
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
 
 /// A secret that two hosts share.
-pub trait Secret: Send {
+pub trait Secret: Send + Sync {
     /// HMAC-SHA-256 over the parts, one after the other.
     fn hmac_sha256(&self, parts: &[&[u8]]) -> [u8; 32];
 }
 
-/// A secret and its name; none = nothing is proved.
+/// A secret and its name; none = only freshness is proved.
 pub struct Key {
     name: KeyName,
     secret: Option<Box<dyn Secret>>,
@@ -29,7 +29,7 @@ impl Key {
         Self { name, secret: Some(secret) }
     }
 
-    /// Nothing is proved.
+    /// No secret: only freshness is proved.
     pub const NONE: Self = Self { name: KeyName::NONE, secret: None };
 
     /// Its name; empty if there is none.
@@ -38,8 +38,16 @@ impl Key {
     }
 
     fn mac(&self, parts: &[&[u8]]) -> [u8; 32] {
-        self.secret.as_ref().map_or([0; 32], |secret| secret.hmac_sha256(parts))
+        self.secret.as_ref().map_or_else(|| freshness(parts), |secret| secret.hmac_sha256(parts))
     }
+}
+
+/// Without a key anybody can say this, but only after he has seen both nonces: a stream that was recorded, or that lay
+/// somewhere, does not pass for a new one.
+fn freshness(parts: &[&[u8]]) -> [u8; 32] {
+    let mut sum = [0; 32];
+    sum[..4].copy_from_slice(&crate::crc32c(&parts.concat()).to_le_bytes());
+    sum
 }
 
 impl std::fmt::Debug for Key {
@@ -54,12 +62,19 @@ pub(crate) struct Transcript {
     hello: Vec<u8>,
     challenge: Vec<u8>,
     proof: Vec<u8>,
+    host: Id,
 }
 
 impl Transcript {
     pub(crate) fn new(hello: Hello, challenge: Challenge) -> Self {
+        let host = challenge.host;
         let (hello, challenge) = (Hand::Hello(hello), Hand::Challenge(challenge));
-        Self { hello: encode_hand(&hello), challenge: encode_hand(&challenge), proof: Vec::new() }
+        Self { hello: encode_hand(&hello), challenge: encode_hand(&challenge), proof: Vec::new(), host }
+    }
+
+    /// The host that the server says it is.
+    pub(crate) fn server_host(&self) -> Id {
+        self.host
     }
 
     /// The client's proof, with its MAC filled in.

@@ -18,20 +18,27 @@
 //!
 //! # Map of files
 //! `frame` frames as the engines see them · `raw` structs byte for byte · `codec` frames to bytes and back · `hand` the
-//! same for the hand-shake, and its proofs · `ids` · `error` · `fuzz`.
+//! same for the hand-shake, and its proofs · `ids` · `error` · `fault` why connections and lives end · `client/`: `mod`
+//! the lane, `event` what goes in and out, `path` one connection and its beats, `lane` paths and lives coming and going,
+//! `permits`, `requests` · `server/`: `gate` connections that have not proved themselves, `mod` lanes and connections of
+//! one reactor, `event`, `lane` joining and ending, `record` requests executed at most once · `fuzz`.
 //!
 //! # Where the tests are
 //! `tests/`: `formats` bytes.
 
+pub mod client;
 pub mod codec;
 mod error;
+mod fault;
 pub mod frame;
 pub mod fuzz;
 mod hand;
 mod ids;
 pub mod raw;
+pub mod server;
 
 pub use error::FormatError;
+pub use fault::{Death, Fault};
 pub use hand::{Key, Secret};
 pub use ids::{BufId, ConnId, Direction, Id, Incarnation, Life, Now, PathNo, SlotNo, SlotUse, UserId};
 

@@ -61,6 +61,7 @@ fn frames() -> Vec<Sample> {
         ("reply_refused", Frame::Reply(bare), b"", b""),
         ("wait", Frame::Wait(AT), b"", b""),
         ("grant", Frame::Grant(AT), b"", b""),
+        ("seen", Frame::Seen(AT), b"", b""),
         ("ping", Frame::Ping(Ping { seen: 1, stamp: 2, echo: 3 }), b"", b""),
         ("pong", Frame::Pong { stamp: 4, echo: 5 }, b"", b""),
         ("bye", Frame::Bye(Bye { life: true, why: ByeCause::Shutdown }), b"", b""),
@@ -68,7 +69,7 @@ fn frames() -> Vec<Sample> {
 }
 
 fn sender(name: &str) -> Side {
-    let client = ["hello", "proof", "request", "ping"].iter().any(|start| name.starts_with(start));
+    let client = ["hello", "proof", "request", "ping", "seen"].iter().any(|start| name.starts_with(start));
     if client { Side::Client } else { Side::Server }
 }
 
