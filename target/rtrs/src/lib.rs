@@ -21,10 +21,12 @@
 //! same for the hand-shake, and its proofs · `ids` · `error` · `fault` why connections and lives end · `client/`: `mod`
 //! the lane, `event` what goes in and out, `path` one connection and its beats, `lane` paths and lives coming and going,
 //! `permits`, `requests` · `server/`: `gate` connections that have not proved themselves, `mod` lanes and connections of
-//! one reactor, `event`, `lane` joining and ending, `record` requests executed at most once · `fuzz`.
+//! one reactor, `event`, `lane` joining and ending, `record` requests executed at most once · `fuzz` · `mutant`
+//! test-only switches.
 //!
 //! # Where the tests are
-//! `tests/`: `formats` bytes.
+//! `tests/`: `formats` bytes; `rules` one scenario each; `sim` both engines joined by a simulated network, from seeds. With the
+//! feature `mutants` the last two show that they notice each mistake of `mutant`.
 
 pub mod client;
 pub mod codec;
@@ -34,6 +36,7 @@ pub mod frame;
 pub mod fuzz;
 mod hand;
 mod ids;
+pub mod mutant;
 pub mod raw;
 pub mod server;
 

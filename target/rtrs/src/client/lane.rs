@@ -4,6 +4,7 @@ use super::event::{Action, Link, PathState};
 use super::{Client, Living};
 use crate::fault::{Death, Fault};
 use crate::frame::{Bye, Challenge, Frame, Hand, Refuse, RefuseCause, VERSION, Welcome};
+use crate::mutant::Mutant;
 use crate::{ConnId, Incarnation, Life, Now, PathNo};
 
 impl Client {
@@ -66,7 +67,7 @@ impl Client {
         }
         let host = transcript.server_host();
         match self.living {
-            Some(living) if living.life != welcome.life => {
+            Some(living) if living.life != welcome.life && !Mutant::AnyLife.on() => {
                 self.die(Death::OtherLife, Some(no), out);
                 return Ok(());
             }
@@ -196,6 +197,9 @@ impl Client {
     fn dies_at(&self) -> Option<Now> {
         let living = self.living?;
         let (since, _) = living.stalled?;
+        if Mutant::DeadEarly.on() {
+            return Some(since + self.config.detect_ns);
+        }
         let lease = living.limits.lease_ns;
         Some((living.stamped + lease + lease / 2).max(since + 2 * self.config.hand_ns))
     }

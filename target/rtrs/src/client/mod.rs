@@ -13,18 +13,17 @@ mod lane;
 mod path;
 mod permits;
 mod requests;
-#[cfg(test)]
-mod tests;
 
 pub use event::{
     Action, Answer, Ask, Event, Link, PathChange, PathState, Permit, SessionDead, SubmitError, Tag, UserNo,
 };
 pub use path::PathStats;
-pub use requests::Expected;
+pub use requests::{Expected, SLOT_BYTES};
 
 use crate::fault::{Death, Fault};
 use crate::frame::{Bye, ByeCause, Frame, Hand, Limits};
 use crate::hand::Key;
+use crate::mutant::Mutant;
 use crate::{ConnId, Id, Life, Now, PathNo, UserId};
 use path::Path;
 use permits::Permits;
@@ -249,6 +248,9 @@ impl Client {
     pub fn end_life(&mut self, now: Now, out: &mut Vec<Action>) {
         self.now = self.now.max(now);
         let Some(living) = &mut self.living else { return };
+        if Mutant::EndAtOnce.on() {
+            return self.die(Death::Command, None, out);
+        }
         living.ending = true;
         for conn in self.ups().filter_map(|path| path.conn.as_ref()) {
             out.push(goodbye(conn.id));

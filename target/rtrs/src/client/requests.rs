@@ -4,6 +4,7 @@ use super::event::{Action, Answer, Ask, Permit, SessionDead, SubmitError, Tag, U
 use super::{Client, Policy};
 use crate::fault::Fault;
 use crate::frame::{Frame, Reply, Request};
+use crate::mutant::Mutant;
 use crate::{ConnId, Direction, PathNo, SlotNo, SlotUse, UserId};
 
 /// Where a slot stands.
@@ -29,6 +30,11 @@ pub(super) struct Slot {
     ask: Ask,
     told: Told,
 }
+
+/// Bytes that a lane keeps for each slot.
+pub const SLOT_BYTES: usize = size_of::<Slot>();
+// A lane of 256 slots without requests stays below 32 KiB.
+const _: () = assert!(SLOT_BYTES * 256 <= 32 << 10);
 
 /// Does the server know that the answer of a slot's last use was received?
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -148,7 +154,7 @@ impl Client {
         slot.sending += 1;
         let request = Request {
             at: SlotUse { slot: no, use_no: slot.use_no },
-            sending: slot.sending,
+            sending: if Mutant::SameSending.on() { 1 } else { slot.sending },
             user: slot.id,
             direction: slot.ask.direction,
             bytes: slot.ask.bytes,
@@ -193,7 +199,7 @@ impl Client {
         }
         self.tell(out);
         for at in 0..self.slots.len() {
-            if self.parked == 0 {
+            if self.parked == 0 || Mutant::NoUnpark.on() {
                 return;
             }
             if self.slots[at].state == State::Parked {
@@ -229,7 +235,7 @@ impl Client {
             if let Told::On(id, mark) = slot.told
                 && id == conn.id
             {
-                slot.told = if conn.knows(mark) { Told::Known } else { Told::Not };
+                slot.told = if conn.knows(mark) || Mutant::NoSeen.on() { Told::Known } else { Told::Not };
             }
         }
     }

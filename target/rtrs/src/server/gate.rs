@@ -157,7 +157,7 @@ impl Gate {
 
     fn admission(&self, hello: Hello, challenge: Challenge, proof: Proof) -> Result<Admission, Fault> {
         let mut transcript = Transcript::new(hello, challenge);
-        if !transcript.accept(&self.config.key, proof) {
+        if !transcript.accept(&self.config.key, proof) && !crate::mutant::Mutant::AnyProof.on() {
             return Err(Fault::Refused(RefuseCause::Key));
         }
         Ok(Admission { hello, challenge, proof, transcript, key: self.config.key.clone() })

@@ -11,13 +11,12 @@ mod gate;
 mod lane;
 mod record;
 mod requests;
-#[cfg(test)]
-mod tests;
 
 pub use event::{
     Action, Admission, Answered, Event, Execute, GateAction, GateEvent, LaneRef, Link, Place, Waiter,
 };
 pub use gate::{Gate, GateConfig};
+pub use record::SLOT_BYTES;
 
 use crate::fault::{Death, Fault};
 use crate::frame::{Bye, Frame, Limits, Ping};

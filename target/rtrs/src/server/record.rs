@@ -39,6 +39,11 @@ pub(super) struct Slot {
 /// No connection.
 const NOWHERE: ConnId = ConnId(u64::MAX);
 
+/// Bytes that a lane keeps for each slot: the record, the queue for memory, and answers unconfirmed on one path.
+pub const SLOT_BYTES: usize = size_of::<Slot>() + size_of::<crate::SlotNo>() + size_of::<SlotUse>();
+// A lane of 256 slots without requests stays below 32 KiB.
+const _: () = assert!(SLOT_BYTES * 256 <= 32 << 10);
+
 impl Slot {
     pub(super) const NEW: Self = Self {
         use_no: 0,

@@ -5,6 +5,7 @@ use super::record::{Copy, Slot, State};
 use super::{Lane, Server};
 use crate::fault::Fault;
 use crate::frame::{Frame, Reply, Request};
+use crate::mutant::Mutant;
 use crate::{BufId, ConnId, Direction, SlotNo, SlotUse};
 
 impl Slot {
@@ -26,7 +27,9 @@ impl Server {
         match (slot.sort(request.at.use_no), slot.state) {
             (Copy::Same, State::Granted(buf)) => {
                 // One stream fills it, even if two copies are on their way.
-                slot.state = State::Waiting;
+                if !Mutant::GrantToAll.on() {
+                    slot.state = State::Waiting;
+                }
                 Place::Bound(buf)
             }
             (Copy::Next, _) | (Copy::Same, State::Waiting) => match (request.bytes, crowded) {
@@ -75,7 +78,12 @@ impl Server {
                     self.go_on(at, request.at.slot, buf, out);
                 }
             }
-            (Copy::Same, state) if newer => {
+            (Copy::Same, State::Executing | State::Answered(..)) if Mutant::ExecuteAgain.on() => {
+                slot.state = State::Waiting;
+                lane.executing -= u32::from(lane.executing > 0);
+                self.go_on(at, request.at.slot, buf, out);
+            }
+            (Copy::Same, state) if newer || Mutant::AnyCopyAnswered.on() => {
                 (slot.conn, slot.sending) = (id, request.sending);
                 free(out);
                 if let State::Answered(reply, _) = state {
@@ -97,7 +105,7 @@ impl Server {
         if slot.sort(request.at.use_no) == Copy::Broken {
             return Err(Fault::Protocol("a use of a slot that cannot come now"));
         }
-        if self.now >= lane.lease_until {
+        if self.now >= lane.lease_until && !Mutant::NoLease.on() {
             return Err(Fault::Lease);
         }
         Ok(())
@@ -181,7 +189,7 @@ impl Server {
         let lane = self.lane_mut(at).expect("who waits is there");
         lane.queue.pop_front();
         let hungry = !lane.queue.is_empty();
-        let valid = now < lane.lease_until;
+        let valid = now < lane.lease_until || Mutant::NoLeaseAtBound.on();
         let slot = &mut lane.slots[usize::from(waiter.at.slot.0)];
         slot.queued = false;
         let (conn, direction) = (slot.conn, slot.direction);
@@ -206,6 +214,9 @@ impl Server {
 
     pub(super) fn on_answer(&mut self, answered: Answered, out: &mut Vec<Action>) {
         let Answered { lane: at, at: slot_use, result, bytes, user_len, buf } = answered;
+        if Mutant::NoDrain.on() && self.lane(at).is_none() {
+            return out.extend(buf.map(Action::Free));
+        }
         let lane = self.lane_mut(at).expect("a life with requests at users is kept");
         lane.executing -= 1;
         let draining = lane.draining;
@@ -224,6 +235,10 @@ impl Server {
         }
         let reply = Reply { at: slot_use, result, bytes, user_len };
         slot.state = State::Answered(reply, buf);
+        if Mutant::ReleaseWhenSent.on() {
+            slot.state = State::Done;
+            out.push(Action::Release { lane: at, at: slot_use, buf });
+        }
         let conn = slot.conn;
         if self.conn(conn).is_some() {
             self.send_reply(conn, reply, out);

@@ -50,7 +50,6 @@ pub(crate) struct ClientHost {
     /// Requests that wait for a permit, by user.
     pub(crate) wanted: Vec<Vec<(u64, Direction, u32)>>,
     asked: HashSet<UserNo>,
-    pub(crate) digest: bool,
     actions: Vec<Action>,
     pub(crate) dead_told: u64,
 }
@@ -64,7 +63,6 @@ impl ClientHost {
         rng: &mut fastrand::Rng,
     ) -> Self {
         config.session = Id(rng.u128(..).to_le_bytes());
-        let digest = config.digest;
         let key = key.map_or(Key::NONE, |key| Key::new(KeyName::new("k").expect("short"), Box::new(key)));
         let mut lane = Client::new(config, key);
         let users: Vec<UserNo> = (0..users).map(|user| lane.attach(UserId(user as u32))).collect();
@@ -73,7 +71,7 @@ impl ClientHost {
         }
         let wanted = users.iter().map(|_| Vec::new()).collect();
         let (kept, conns, asked) = (HashMap::new(), HashMap::new(), HashSet::new());
-        Self { lane, users, kept, conns, wanted, asked, digest, actions: Vec::new(), dead_told: 0 }
+        Self { lane, users, kept, conns, wanted, asked, actions: Vec::new(), dead_told: 0 }
     }
 
     /// A request that a user wants to make.
@@ -208,16 +206,14 @@ impl ClientHost {
     /// After the challenge both sides know whether data has digests; after the welcome, the limits.
     fn hand_shake(&mut self, id: ConnId, frame: &Frame) {
         let Some(conn) = self.conns.get_mut(&id) else { return };
-        match frame {
-            Frame::Hand(hand) => match &**hand {
-                Hand::Challenge(challenge) => conn.digest = challenge.digest,
-                Hand::Welcome(welcome) => {
-                    let (from, digest) = (Side::Server, conn.digest);
-                    let (user_max, data_max) = (welcome.limits.user_max, welcome.limits.data_max);
-                    conn.receiver.expect = Expect { from, hand: false, digest, user_max, data_max };
-                }
-                _ => {}
-            },
+        let Frame::Hand(hand) = frame else { return };
+        match &**hand {
+            Hand::Challenge(challenge) => conn.digest = challenge.digest,
+            Hand::Welcome(welcome) => {
+                let (from, digest) = (Side::Server, conn.digest);
+                let (user_max, data_max) = (welcome.limits.user_max, welcome.limits.data_max);
+                conn.receiver.expect = Expect { from, hand: false, digest, user_max, data_max };
+            }
             _ => {}
         }
     }

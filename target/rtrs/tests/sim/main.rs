@@ -66,6 +66,29 @@ fn fresh_seeds_keep_every_promise() {
     println!("{runs} fresh seeds: {all:?}");
 }
 
+/// Each mistake that can be brought back is noticed by some of the first seeds.
+#[cfg(feature = "mutants")]
+#[test]
+fn every_mutant_is_noticed() {
+    use tgt_rtrs::mutant::Mutant;
+    std::panic::set_hook(Box::new(|_| ()));
+    let mut unnoticed = Vec::new();
+    // The others need a coincidence that chance seldom brings: tests/rules.rs scripts it.
+    for &mutant in Mutant::ALL.iter().filter(|mutant| !Mutant::SCRIPTED.contains(mutant)) {
+        Mutant::set(Some(mutant));
+        let noticed = (0..200).find_map(|seed| run(seed, false).err().map(|breach| (seed, breach)));
+        match noticed {
+            Some((seed, breach)) => {
+                println!("{mutant:?}: {seed}: {}", breach.lines().next().unwrap_or_default())
+            }
+            None => unnoticed.push(mutant),
+        }
+    }
+    Mutant::set(None);
+    drop(std::panic::take_hook());
+    assert!(unnoticed.is_empty(), "nobody notices {unnoticed:?}");
+}
+
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().expect("a number"))
 }

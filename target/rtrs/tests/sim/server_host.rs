@@ -26,6 +26,9 @@ struct Conn {
     proved: bool,
 }
 
+/// User header, buffer, and bytes of data in it.
+type KeptAnswer = (Vec<u8>, Option<BufId>, u32);
+
 /// What the world has to do for it.
 pub(crate) enum Out {
     Send {
@@ -55,7 +58,7 @@ pub(crate) struct ServerHost {
     pub(crate) free: Vec<BufId>,
     /// User headers of requests and answers.
     pub(crate) headers: HashMap<(LaneRef, SlotUse), Vec<u8>>,
-    answers: HashMap<(LaneRef, SlotUse), (Vec<u8>, Option<BufId>, u32)>,
+    answers: HashMap<(LaneRef, SlotUse), KeptAnswer>,
     gate_actions: Vec<GateAction>,
     actions: Vec<Action>,
     pub(crate) refused: u64,

@@ -156,7 +156,6 @@ enum Ev {
     Submit { client: usize },
     Answer { run: u64, execute: Execute, tag: u64 },
     Fault,
-    Nothing,
 }
 
 /// Where a request stands, for the checker.
@@ -168,6 +167,8 @@ struct Fate {
     done: bool,
     /// Its client's process is gone.
     orphan: bool,
+    /// A user of the server has it.
+    at_user: bool,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -262,7 +263,7 @@ impl World {
             self.queue.pop();
             self.now = self.now.max(at);
             let event = self.events.remove(&id).expect("an event of the queue");
-            self.step(id, event);
+            self.step(event);
         }
         if !over(self) {
             self.now = self.now.max(end);
@@ -292,7 +293,7 @@ impl World {
         (elapsed * 1000).div_ceil(self.options.clocks[host]).saturating_sub(self.now)
     }
 
-    fn step(&mut self, _id: usize, event: Ev) {
+    fn step(&mut self, event: Ev) {
         // A stopped process takes things up where it was stopped.
         let stopped_until = match &event {
             Ev::Connected { client, .. } | Ev::TickClient { client } | Ev::Submit { client } => {
@@ -304,7 +305,7 @@ impl World {
             Ev::Deliver { to: To::Server, .. } | Ev::TickServer | Ev::Answer { .. } => {
                 self.server.stopped_until
             }
-            Ev::Fault | Ev::Nothing => 0,
+            Ev::Fault => 0,
         };
         if stopped_until > self.now {
             return self.at(stopped_until - self.now, event);
@@ -335,6 +336,7 @@ impl World {
             Ev::Submit { client } => self.submit(client),
             Ev::Answer { run, execute, tag } => {
                 if run == self.server.run {
+                    self.fates[tag as usize].at_user = false;
                     let mut out = Vec::new();
                     let clock = self.clock(0);
                     self.server.host.answer(clock, execute, tag, &mut out);
@@ -342,7 +344,6 @@ impl World {
                 }
             }
             Ev::Fault => self.fault(),
-            Ev::Nothing => {}
         }
     }
 
@@ -425,15 +426,15 @@ impl World {
         }
         let (_, piece) = stream.pieces.pop_front().expect("just seen");
         match (to, piece) {
-            (To::Client, Piece::Bytes(bytes)) => self.to_client(client, at, Some(&bytes)),
-            (To::Client, Piece::End) => self.to_client(client, at, None),
+            (To::Client, Piece::Bytes(bytes)) => self.reach_client(client, at, Some(&bytes)),
+            (To::Client, Piece::End) => self.reach_client(client, at, None),
             (To::Server, Piece::Bytes(bytes)) => {
                 if let Some(wire) = &mut self.wires[at] {
                     wire.record.extend_from_slice(&bytes);
                 }
-                self.to_server(at, Some(&bytes));
+                self.reach_server(at, Some(&bytes));
             }
-            (To::Server, Piece::End) => self.to_server(at, None),
+            (To::Server, Piece::End) => self.reach_server(at, None),
         }
         self.arm(at, to, 0);
     }
@@ -447,7 +448,7 @@ impl World {
         }
     }
 
-    fn to_client(&mut self, client: usize, wire: usize, bytes: Option<&[u8]>) {
+    fn reach_client(&mut self, client: usize, wire: usize, bytes: Option<&[u8]>) {
         if client >= self.clients.len() {
             return;
         }
@@ -465,7 +466,7 @@ impl World {
         self.client_out(client, out);
     }
 
-    fn to_server(&mut self, wire: usize, bytes: Option<&[u8]>) {
+    fn reach_server(&mut self, wire: usize, bytes: Option<&[u8]>) {
         let clock = self.clock(0);
         let host = &mut self.server.host;
         let Some(conn) = host.conn_of(wire) else { return };
@@ -514,6 +515,11 @@ impl World {
                     match link {
                         Link::Stalled { .. } => self.stats.stalls += 1,
                         Link::Dead { .. } => self.stats.deaths += 1,
+                        Link::Up { .. } => {
+                            let late =
+                                self.fates.iter().position(|f| f.client == client && f.failed && f.at_user);
+                            assert_eq!(late, None, "a request of the old life is with a user in the new one");
+                        }
                         _ => {}
                     }
                 }
@@ -540,7 +546,7 @@ impl World {
         assert!(!fate.executed, "request {tag} is executed twice");
         assert!(!fate.failed, "request {tag} is executed after its client was told that the session is dead");
         assert!(!fate.done, "request {tag} is executed after it was answered");
-        fate.executed = true;
+        (fate.executed, fate.at_user) = (true, true);
         self.stats.executed += 1;
         let run = self.server.run;
         let service = self.rng.u64(0..self.options.service_ns * 2);
@@ -624,6 +630,7 @@ impl World {
 
     fn restart_server(&mut self) {
         self.server.run += 1;
+        self.fates.iter_mut().for_each(|fate| fate.at_user = false);
         self.server.stopped_until = 0;
         self.stats.refused += self.server.host.refused;
         self.stats.starved += self.server.host.starved;
@@ -645,6 +652,8 @@ impl World {
             (fate.done, fate.orphan) = (true, true);
         }
         self.reset(|wire| wire.client == client);
+        // The new process is another session: it does not wait for what the old one left with users.
+        self.fates.iter_mut().filter(|fate| fate.client == client).for_each(|fate| fate.at_user = false);
         // What it had sent may still be executed; nobody was told anything.
         for fate in self.fates.iter_mut().filter(|fate| fate.orphan) {
             fate.done = false;
