@@ -160,6 +160,9 @@ fn refused_hint(method: &str, refusal: &Refusal) -> Option<String> {
         -16 if method.starts_with("bdev_") => {
             Some("`rmr-rpc thread_get_io_channels` shows what is open, and on which reactor".to_owned())
         }
+        -17 | -126 if method.starts_with("keyring_") => {
+            Some("`rmr-rpc keyring_get_keys` lists the keys there are".to_owned())
+        }
         -14 if method.starts_with("bdev_get_histogram") => {
             Some("`rmr-rpc bdev_enable_histogram --name NAME --enable true` starts to count".to_owned())
         }

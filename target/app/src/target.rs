@@ -17,6 +17,7 @@ use tgt_config::Config;
 use tgt_env::clock;
 use tgt_env::cores::{self, CpuMask};
 use tgt_env::memory::{Memory, memory};
+use tgt_keyring::Keyring;
 use tgt_reactor::{Handle, ReactorId, Reactors, SleepPolicy};
 
 /// A running target. [`Target::stop`] ends it in order; dropping it does the same and says nothing.
@@ -82,6 +83,7 @@ impl Target {
         let (bdevs, init) = (Bdevs::new(), Arc::new(Init::new(options.wait_for_rpc)));
         let registry = Arc::new(rpc::registry(&Parts {
             bdevs: bdevs.clone(),
+            keyring: Keyring::new(),
             reactors: handles.clone(),
             init: init.clone(),
             claims: claims.clone(),

@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::{Client, Process, example};
+use common::{Client, Process, calls_of, example};
 use serde_json::{Value, json};
 use std::path::Path;
 
@@ -70,7 +70,7 @@ fn save_restart_load_save_gives_the_same_text() {
     std::fs::write(&file, saved.to_string()).expect("written");
     let again = start_with(&file);
     assert_eq!(again.client().save().to_string(), saved.to_string());
-    let methods = saved["subsystems"][1]["config"].as_array().expect("calls");
+    let methods = calls_of(&saved, "bdev");
     let methods: Vec<&str> = methods.iter().map(|call| call["method"].as_str().expect("a name")).collect();
     let expect = [
         "bdev_set_options",

@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::{BINARY, BOUND, Process, core, example, request};
+use common::{BINARY, BOUND, Process, calls_of, core, example, request};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -95,8 +95,8 @@ fn startup_takes_options_and_run_time_takes_the_rest() {
     assert_eq!(client.get("framework_wait_init"), json!(true));
     client.call("bdev_null_create", null);
     let saved = client.save();
-    assert_eq!(saved["subsystems"][0]["config"][0]["params"]["small_pool_count"], 4096);
-    assert_eq!(saved["subsystems"][1]["config"][0]["params"]["bdev_io_pool_size"], 2048);
+    assert_eq!(calls_of(&saved, "iobuf")[0]["params"]["small_pool_count"], 4096);
+    assert_eq!(calls_of(&saved, "bdev")[0]["params"]["bdev_io_pool_size"], 2048);
     assert_eq!(client.get("log_get_print_level"), "WARNING");
     process.stop();
 }

@@ -6,12 +6,14 @@ mod common;
 
 use common::{Client, Process};
 use serde_json::{Value, json};
+use std::os::unix::fs::PermissionsExt;
 
 /// Everything a caller can see that a call may change.
 fn state(client: &mut Client) -> String {
     let saved = client.save();
     let seen = [
         "bdev_get_bdevs",
+        "keyring_get_keys",
         "log_get_flags",
         "log_get_level",
         "log_get_print_level",
@@ -67,6 +69,10 @@ fn a_refused_call_says_why_and_changes_nothing() {
         ("bdev_null_resize", json!({"name": "Malloc0", "new_size": 9}), -22, "Malloc disk"),
         ("bdev_set_options", json!({"bdev_io_pool_size": 9}), -1, "--wait-for-rpc"),
         ("bdev_get_iostat", json!({"names": ["gone"]}), -19, "gone"),
+        ("keyring_file_add_key", json!({"name": "new", "path": "key"}), -1, "relative"),
+        ("keyring_file_add_key", json!({"name": "new", "path": "/"}), -22, "a directory"),
+        ("keyring_file_add_key", json!({"path": "/"}), -32602, "name"),
+        ("keyring_file_remove_key", json!({"name": "gone"}), -126, "gone"),
         ("bdev_reset_iostat", json!({"mode": "most"}), -32603, "mode"),
         ("framework_get_config", json!({"name": "gone"}), -32602, "'gone' not found"),
         ("framework_set_scheduler", json!({"name": "dynamic"}), -32602, "static"),
@@ -140,6 +146,7 @@ fn every_method_is_described_with_examples_and_answers_them() {
         "bdev_error_delete",
         "bdev_null_delete",
         "bdev_malloc_delete",
+        "keyring_file_remove_key",
         "spdk_kill_instance",
     ];
     let find =
@@ -157,6 +164,12 @@ fn with_file(dir: &std::path::Path, mut example: Value) -> Value {
         let path = dir.join(std::path::Path::new(name).file_name().expect("the name of a file"));
         std::fs::File::create(&path).and_then(|file| file.set_len(1 << 20)).expect("a file");
         example["filename"] = path.to_str().expect("a path").into();
+    }
+    if let Some(name) = example["path"].as_str() {
+        let path = dir.join(std::path::Path::new(name).file_name().expect("the name of a file"));
+        std::fs::write(&path, "a key for an example of a call").expect("a file");
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).expect("its mode");
+        example["path"] = path.to_str().expect("a path").into();
     }
     example
 }

@@ -33,6 +33,7 @@ type Target = fn(&[u8]);
 const TARGETS: &[(&str, Target)] = &[
     ("config", tgt_config::fuzz::config),
     ("cpu_mask", cpu_mask),
+    ("key_file", tgt_keyring::fuzz::key_file),
     ("rmr_client_events", engine::client_events),
     ("rmr_journal", rmr::journal),
     ("rmr_message", rmr::message),

@@ -2,7 +2,9 @@
 
 use rmr_rpc::{Method, Schema};
 use serde_json::Value;
-use std::fs::File;
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 /// Bytes of a file that an example's bdev stands on.
@@ -22,7 +24,21 @@ pub fn example_in(dir: &Path, method: &Method) -> Option<Value> {
             .expect("a file");
         params["filename"] = path.to_str().expect("a path").into();
     }
+    if let Some(name) = params.get("path").and_then(Value::as_str) {
+        let path = dir.join(Path::new(name).file_name().expect("the name of a file"));
+        key_file(&path, b"a key for an example of a call");
+        params["path"] = path.to_str().expect("a path").into();
+    }
     Some(params)
+}
+
+/// A file for a key with these bytes, for its owner alone; one that is there stays.
+pub fn key_file(path: &Path, key: &[u8]) {
+    let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+    match made {
+        Ok(mut file) => file.write_all(key).expect("written"),
+        Err(why) => assert!(path.is_file(), "{why}"),
+    }
 }
 
 /// The methods, in the order in which their examples can be called on a target that was started with --wait-for-rpc:

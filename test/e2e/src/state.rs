@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 /// Questions whose answers change only when a call changes something. In startup some of them are refused; the
 /// refusal is then part of the state.
-const QUESTIONS: [&str; 10] = [
+const QUESTIONS: [&str; 11] = [
     "bdev_get_bdevs",
     "framework_get_subsystems",
     "framework_get_scheduler",
@@ -16,6 +16,7 @@ const QUESTIONS: [&str; 10] = [
     "log_get_flags",
     "thread_get_io_channels",
     "notify_get_types",
+    "keyring_get_keys",
     "spdk_get_version",
 ];
 

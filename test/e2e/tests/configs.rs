@@ -5,6 +5,7 @@
 use serde_json::{Value, json};
 use std::fs;
 use std::path::{Path, PathBuf};
+use test_e2e::calls::key_file;
 use test_e2e::places::venv;
 use test_e2e::spdk::{printed, spdk_rpc};
 use test_e2e::target::Target;
@@ -36,6 +37,10 @@ fn saved(dir: &Path) -> Option<(PathBuf, String)> {
     ] {
         rpc(&target, line);
     }
+    let key = dir.join("key");
+    key_file(&key, b"a key that two targets have");
+    rpc(&target, &format!("keyring_file_add_key key1 {}", key.display()));
+    rpc(&target, &format!("keyring_file_add_key key0 {}", key.display()));
     let file = dir.join("disk");
     fs::File::create(&file).and_then(|file| file.set_len(1 << 20)).expect("a file");
     rpc(&target, &format!("bdev_uring_create {} Uring0", file.display()));
@@ -70,6 +75,8 @@ fn save_restart_load_save_gives_the_same_text() {
         "22222222-2222-4333-8444-555555555555",
         "not_there_yet",
         "split_count",
+        "key0",
+        "key1",
     ] {
         assert!(text.contains(name), "{name} is not saved: {text}");
     }

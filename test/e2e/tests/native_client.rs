@@ -98,6 +98,8 @@ fn each_way_to_fail_has_its_code_its_words_and_a_hint() {
             "rmr-rpc bdev_null_delete",
         ),
         ("bdev_get_histogram --name Null0", 1, "not counted", "rmr-rpc bdev_enable_histogram"),
+        ("keyring_file_remove_key --name key0", 1, "the keyring is empty", "rmr-rpc keyring_get_keys"),
+        ("keyring_file_add_key --name key0 --path /dev/null", 1, "a character device", "--help"),
         ("call bdev_nul_create", 1, "Method not found", "did you mean bdev_null_create"),
         ("call bdev_null_create {", 2, "PARAMS is no JSON", "rmr-rpc --help"),
         ("bdev_null_create --name a", 2, "--num-blocks", "--help"),

@@ -17,11 +17,13 @@ use crate::log::LogControl;
 use rpc_registry::{Registry, RpcError};
 use std::sync::Arc;
 use tgt_bdev::Bdevs;
+use tgt_keyring::Keyring;
 use tgt_reactor::{CallError, Handle};
 
 /// What the methods work on.
 pub(crate) struct Parts {
     pub(crate) bdevs: Arc<Bdevs>,
+    pub(crate) keyring: Arc<Keyring>,
     pub(crate) reactors: Arc<Vec<Handle>>,
     pub(crate) init: Arc<Init>,
     pub(crate) claims: Arc<Claims>,
@@ -39,6 +41,7 @@ pub(crate) fn registry(parts: &Parts) -> Registry {
     threads::register(r, parts);
     logs::register(r, &parts.log);
     memory::register(r);
+    let keyring = tgt_keyring::rpc::register(r, &parts.keyring);
     let iobuf = iobuf::register(r);
     let bdev = tgt_bdev::rpc::register(r, &parts.bdevs);
     bdev_null::rpc::register(r, &parts.bdevs);
@@ -50,6 +53,8 @@ pub(crate) fn registry(parts: &Parts) -> Registry {
     bdev_delay::rpc::register(r, &parts.bdevs);
     bdev_error::rpc::register(r, &parts.bdevs);
     let scheduler = scheduler::register(r, &parts.reactors);
+    // Before all that may use keys.
+    r.add_subsystem(keyring);
     r.add_subsystem(iobuf);
     r.add_subsystem(bdev.depends_on(&["iobuf"]));
     r.add_subsystem(scheduler);

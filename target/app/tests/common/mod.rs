@@ -232,3 +232,11 @@ impl Client {
         rest
     }
 }
+
+/// The calls of one subsystem in a saved configuration.
+pub fn calls_of<'a>(saved: &'a Value, name: &str) -> &'a [Value] {
+    let subsystems = saved["subsystems"].as_array().expect("a list");
+    let found =
+        subsystems.iter().find(|one| one["subsystem"] == name).unwrap_or_else(|| panic!("{name}: {saved}"));
+    found["config"].as_array().expect("calls")
+}

@@ -27,8 +27,8 @@ An error is `{\"code\", \"message\"[, \"data\"]}`. `message` names the parameter
 | -32600 | JSON, but no request |
 | -32601 | no such method |
 | -32602, -32603 | wrong parameters: unknown, missing, given twice, of the wrong kind or out of range; each method below says which of the two it answers. -32603 also stands for a failure of the target |
-| -1 | the method exists, but not in this phase |
-| -12, -16, -17, -19, -22, ... | about an object: the negative errno (no memory, busy, exists, no such device, invalid) |
+| -1 | the method exists, but not in this phase; of `keyring_file_add_key` also: not permitted, as the file's mode or owner is wrong (`docs/112-keys.md`) |
+| -12, -16, -17, -19, -22, -126, ... | about an object: the negative errno (no memory, busy, exists, no such device, invalid, no such key) |
 
 No error changes anything: a call is done whole or not at all.
 ";
