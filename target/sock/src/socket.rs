@@ -1,0 +1,196 @@
+//! Sockets and their options: what the kernel is asked once per connection.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use rustix::io::Errno;
+use rustix::net::{self, AddressFamily, SocketFlags, SocketType, ipproto, sockopt};
+
+use crate::error::remedy_of;
+use crate::{Cause, ConnectTo, ListenOn, SockError, SocketOptions};
+
+/// How far a new connection is.
+pub(crate) enum Begun {
+    /// There already.
+    Connected(OwnedFd),
+    /// The kernel tries.
+    Trying(OwnedFd),
+    /// It has failed already.
+    Failed(OwnedFd, Cause),
+}
+
+/// Begins to connect.
+pub(crate) fn connect(to: &ConnectTo) -> Result<Begun, SockError> {
+    let address = to.address;
+    let fd = open(address)?;
+    set_options(&fd, address, &to.socket)?;
+    if let Some(from) = to.source {
+        if from.is_ipv4() != address.is_ipv4() {
+            return Err(SockError::Families { from, to: address });
+        }
+        bind(&fd, from)?;
+    }
+    match net::connect(&fd, &address) {
+        Ok(()) => Ok(Begun::Connected(fd)),
+        Err(Errno::INPROGRESS | Errno::INTR) => Ok(Begun::Trying(fd)),
+        Err(errno) => match Cause::of("connect", errno) {
+            Cause::System { .. } => {
+                let source = io::Error::from(errno);
+                Err(SockError::Connect { address, remedy: remedy_of(&source), source })
+            }
+            cause => Ok(Begun::Failed(fd, cause)),
+        },
+    }
+}
+
+/// A listening socket. Its options are inherited by the streams it accepts.
+pub(crate) fn listen(on: &ListenOn) -> Result<(OwnedFd, SocketAddr), SockError> {
+    let address = on.address;
+    let fd = open(address)?;
+    set_options(&fd, address, &on.socket)?;
+    bind(&fd, address)?;
+    let refused = |errno: Errno| bind_refusal(address, errno);
+    net::listen(&fd, i32::from(on.backlog)).map_err(refused)?;
+    let own = local(&fd).map_err(|source| SockError::Bind { address, remedy: remedy_of(&source), source })?;
+    Ok((fd, own))
+}
+
+/// The next connection that waits.
+pub(crate) fn accept(listener: &OwnedFd) -> Result<(OwnedFd, SocketAddr), Errno> {
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let (fd, peer) = net::acceptfrom_with(listener, flags)?;
+    let peer = peer.and_then(|peer| SocketAddr::try_from(peer).ok()).ok_or(Errno::AFNOSUPPORT)?;
+    Ok((fd, peer))
+}
+
+pub(crate) fn local(fd: &OwnedFd) -> io::Result<SocketAddr> {
+    Ok(SocketAddr::try_from(net::getsockname(fd)?)?)
+}
+
+/// The peer of a socket that somebody else has connected.
+pub(crate) fn peer(fd: &OwnedFd) -> Result<SocketAddr, SockError> {
+    let not_connected = |source: io::Error| SockError::NotConnected { source };
+    let peer = net::getpeername(fd).map_err(|errno| not_connected(errno.into()))?;
+    let peer = peer.ok_or_else(|| not_connected(Errno::NOTCONN.into()))?;
+    SocketAddr::try_from(peer).map_err(|errno| not_connected(errno.into()))
+}
+
+/// Makes the end of the socket a reset.
+pub(crate) fn reset_on_close(fd: &OwnedFd) {
+    if let Err(errno) = sockopt::set_socket_linger(fd, Some(Duration::ZERO)) {
+        // The peer sees an ordinary end then.
+        tracing::warn!(%errno, "SO_LINGER was refused");
+    }
+}
+
+fn open(address: SocketAddr) -> Result<OwnedFd, SockError> {
+    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    net::socket_with(family, SocketType::STREAM, flags, Some(ipproto::TCP)).map_err(|errno| {
+        let source = io::Error::from(errno);
+        SockError::Socket { address, remedy: remedy_of(&source), source }
+    })
+}
+
+fn bind(fd: &OwnedFd, address: SocketAddr) -> Result<(), SockError> {
+    let again = sockopt::set_socket_reuseaddr(fd, true);
+    let only_v6 = if address.is_ipv6() { sockopt::set_ipv6_v6only(fd, true) } else { Ok(()) };
+    again.and(only_v6).and(net::bind(fd, &address)).map_err(|errno| bind_refusal(address, errno))
+}
+
+fn bind_refusal(address: SocketAddr, errno: Errno) -> SockError {
+    let source = io::Error::from(errno);
+    SockError::Bind { address, remedy: remedy_of(&source), source }
+}
+
+/// Sets all options; `address` is for messages.
+pub(crate) fn set_options(
+    fd: &OwnedFd,
+    address: SocketAddr,
+    options: &SocketOptions,
+) -> Result<(), SockError> {
+    let no_value = "it takes no other value here; is the descriptor a TCP socket?";
+    let refused = |option: &'static str, value: String, remedy: &'static str| {
+        move |errno: Errno| SockError::Option { option, value, address, source: errno.into(), remedy }
+    };
+    sockopt::set_tcp_nodelay(fd, true).map_err(refused("TCP_NODELAY", "1".into(), no_value))?;
+    sockopt::set_socket_keepalive(fd, false).map_err(refused("SO_KEEPALIVE", "0".into(), no_value))?;
+    if let Some(name) = &options.congestion {
+        set_congestion(fd, address, name)?;
+    }
+    if let Some(timeout) = options.user_timeout {
+        let ms = u32::try_from(timeout.as_millis()).ok().filter(|&ms| ms > 0 && ms <= i32::MAX as u32);
+        let refused = refused("TCP_USER_TIMEOUT", format!("{timeout:?}"), "1 ms to 24 days are accepted");
+        let set = ms.ok_or(Errno::INVAL).and_then(|ms| sockopt::set_tcp_user_timeout(fd, ms));
+        set.map_err(refused)?;
+    }
+    if let Some(bytes) = options.send_buffer {
+        set_buffer(fd, address, bytes, &SEND_BUFFER)?;
+    }
+    if let Some(bytes) = options.receive_buffer {
+        set_buffer(fd, address, bytes, &RECEIVE_BUFFER)?;
+    }
+    Ok(())
+}
+
+fn set_congestion(fd: &OwnedFd, address: SocketAddr, name: &str) -> Result<(), SockError> {
+    sockopt::set_tcp_congestion(fd, name).map_err(|errno| {
+        let listed = std::fs::read_to_string("/proc/sys/net/ipv4/tcp_available_congestion_control");
+        let available =
+            listed.map_or_else(|error| format!("(not known: {error})"), |all| all.trim().to_owned());
+        SockError::Congestion { name: name.to_owned(), address, source: errno.into(), available }
+    })
+}
+
+/// One of the two buffers of a socket.
+struct BufferOption {
+    name: &'static str,
+    sysctl: &'static str,
+    set: fn(&OwnedFd, usize) -> rustix::io::Result<()>,
+    force: fn(&OwnedFd, usize) -> rustix::io::Result<()>,
+    get: fn(&OwnedFd) -> rustix::io::Result<usize>,
+}
+
+const SEND_BUFFER: BufferOption = BufferOption {
+    name: "SO_SNDBUF",
+    sysctl: "net.core.wmem_max",
+    set: |fd, bytes| sockopt::set_socket_send_buffer_size(fd, bytes),
+    force: |fd, bytes| sockopt::set_socket_send_buffer_size_force(fd, bytes),
+    get: |fd| sockopt::socket_send_buffer_size(fd),
+};
+
+const RECEIVE_BUFFER: BufferOption = BufferOption {
+    name: "SO_RCVBUF",
+    sysctl: "net.core.rmem_max",
+    set: |fd, bytes| sockopt::set_socket_recv_buffer_size(fd, bytes),
+    force: |fd, bytes| sockopt::set_socket_recv_buffer_size_force(fd, bytes),
+    get: |fd| sockopt::socket_recv_buffer_size(fd),
+};
+
+/// The kernel cuts sizes down without a word, and doubles what it keeps (socket(7)): so it is asked what it did.
+fn set_buffer(fd: &OwnedFd, address: SocketAddr, asked: u32, option: &BufferOption) -> Result<(), SockError> {
+    let refused = |errno: Errno| SockError::Option {
+        option: option.name,
+        value: asked.to_string(),
+        address,
+        source: errno.into(),
+        remedy: "1 to 1073741823 bytes are accepted",
+    };
+    let size = usize::try_from(asked).ok().filter(|size| (1..=i32::MAX as usize / 2).contains(size));
+    let size = size.ok_or_else(|| refused(Errno::INVAL))?;
+    (option.set)(fd, size).map_err(refused)?;
+    let got = |_: ()| (option.get)(fd).map(|doubled| doubled / 2);
+    if got(()).map_err(refused)? >= size {
+        return Ok(());
+    }
+    match (option.force)(fd, size).and_then(got) {
+        Ok(got) if got >= size => Ok(()),
+        Ok(_) | Err(Errno::PERM) => {
+            let got = got(()).map_err(refused)? as u32;
+            Err(SockError::BufferSize { option: option.name, asked, got, address, sysctl: option.sysctl })
+        }
+        Err(errno) => Err(refused(errno)),
+    }
+}
