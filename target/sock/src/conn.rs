@@ -90,6 +90,7 @@ pub(crate) struct Conn {
     pub(crate) output: Option<Box<Outgoing>>,
     /// What the kernel will report once. None: nothing, until it is armed again.
     pub(crate) armed: Option<EventFlags>,
+    /// When something came last; `NEVER`: it was heated since, and not looked at yet.
     pub(crate) last_active: Ticks,
     /// The kernel takes no more: wait for room.
     pub(crate) blocked: bool,
@@ -113,7 +114,7 @@ impl Conn {
             input: Input::default(),
             output: None,
             armed: None,
-            last_active: Ticks::ZERO,
+            last_active: Ticks::NEVER,
             blocked: false,
             refused: false,
             broken: None,

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use crate::conn::Awaited;
+use crate::conn::{Awaited, Phase};
 use crate::table::{ListenerId, StreamId};
 use crate::{Cause, Payload, SockError, Stream};
 
@@ -130,10 +130,12 @@ impl<'a> Received<'a> {
 
     /// The next `payload.len` bytes of the stream go into this memory. Consumes those that are here; if those are all,
     /// the payload comes back at once. Otherwise the rest comes straight into its memory, [`Event::Filled`] hands it
-    /// back, and there are no bytes here any more. Panics if the memory is read-only or too short.
+    /// back, and there are no bytes here any more. Panics if the memory is read-only or too short, or if a payload is
+    /// awaited already.
     #[must_use = "a payload that is complete comes back"]
     pub fn payload(&mut self, mut payload: Payload) -> Option<Payload> {
         payload.check();
+        assert!(self.stream.conn.input.awaited.is_none(), "one payload is awaited at a time");
         let here = self.bytes();
         let done = here.len().min(payload.len as usize);
         payload.bufs.copy_from_slice(payload.offset, &here[..done]);
@@ -141,7 +143,11 @@ impl<'a> Received<'a> {
         if done == payload.len as usize {
             return Some(payload);
         }
-        self.stream.conn.input.awaited = Some(Awaited { payload, done: done as u32 });
+        if self.stream.conn.phase() == Phase::Ended {
+            self.stream.shared.never_filled(self.stream.id, payload);
+        } else {
+            self.stream.conn.input.awaited = Some(Awaited { payload, done: done as u32 });
+        }
         None
     }
 

@@ -256,7 +256,7 @@ impl Group {
                 self.busy = true;
                 return Some(self.tell(told));
             }
-            if self.staged.as_ref().is_some_and(|staged| !staged.given) {
+            if self.has_staged() {
                 return self.hand_out();
             }
             if !self.advance() {
@@ -300,6 +300,17 @@ impl Group {
         if conn.phase() != Phase::Ended {
             self.shared.keep(id, conn, &self.staging.as_slice()[at..end]);
         }
+    }
+
+    /// Whether there is something to hand out. What came on a stream that its user has ended meanwhile is forgotten.
+    #[inline]
+    fn has_staged(&mut self) -> bool {
+        let Some(staged) = self.staged.as_ref() else { return false };
+        let goes_on = self.conns.get(staged.id.0).is_some_and(|conn| conn.phase() != Phase::Ended);
+        if !goes_on {
+            self.staged = None;
+        }
+        goes_on
     }
 
     fn hand_out(&mut self) -> Option<Event<'_>> {

@@ -4,6 +4,7 @@ use std::io;
 
 use rustix::event::epoll::EventFlags;
 use rustix::net::{self, RecvFlags, sockopt};
+use tgt_env::clock::Ticks;
 
 use crate::conn::{Awaited, Conn, Phase};
 use crate::event::Told;
@@ -106,6 +107,9 @@ impl Group {
         if let Some(cause) = conn.broken {
             self.shared.end(id, conn, cause);
             return false;
+        }
+        if conn.last_active == Ticks::NEVER {
+            conn.last_active = self.shared.now;
         }
         let idle = self.shared.now - conn.last_active;
         if !conn.input.held && idle < self.shared.hot_time {

@@ -15,7 +15,7 @@ use crate::event::Told;
 use crate::outgoing::Outgoing;
 use crate::table::{StreamId, Subject};
 use crate::watch::Watch;
-use crate::{Cause, GroupOptions, GroupStats, socket};
+use crate::{Cause, GroupOptions, GroupStats, Payload, socket};
 
 /// Empty queues and buffers that wait for streams, and the size beyond which they are given back to the allocator.
 const SPARE_MAX: usize = 256;
@@ -63,7 +63,8 @@ impl Shared {
     /// It is read from the next round on.
     #[inline]
     pub(crate) fn heat(&mut self, id: StreamId, conn: &mut Conn) {
-        conn.last_active = self.now;
+        // Counted from when it is looked at in vain: whoever heats it outside of a turn does not know the time.
+        conn.last_active = Ticks::NEVER;
         if !conn.hot {
             conn.hot = true;
             self.hot.push(id);
@@ -93,7 +94,8 @@ impl Shared {
     }
 
     pub(crate) fn set_deadline(&mut self, id: StreamId, within: Duration) {
-        self.deadlines.push((self.now + Ticks::from_duration(within), Subject::Stream(id)));
+        // The turn's time may be long ago: this is called outside of turns as well.
+        self.deadlines.push((Ticks::now() + Ticks::from_duration(within), Subject::Stream(id)));
     }
 
     pub(crate) fn drop_deadline(&mut self, id: StreamId) {
@@ -211,6 +213,12 @@ impl Shared {
         self.unkeep(conn);
         self.drop_deadline(id);
         self.told.push_back(Told::Closed(id, cause));
+    }
+
+    /// A payload for a stream that its user has just aborted: it comes back before the stream's end.
+    pub(crate) fn never_filled(&mut self, id: StreamId, payload: Payload) {
+        let end = self.told.iter().position(|told| matches!(told, Told::Closed(of, _) if *of == id));
+        self.told.insert(end.unwrap_or(self.told.len()), Told::Unfilled(id, payload));
     }
 
     fn tell_room(&mut self, id: StreamId, conn: &mut Conn) {

@@ -194,3 +194,68 @@ fn set_buffer(fd: &OwnedFd, address: SocketAddr, asked: u32, option: &BufferOpti
         Err(errno) => Err(refused(errno)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::Ipv4Addr;
+
+    /// A name that this kernel has, other than the default where there is one.
+    fn congestion() -> String {
+        let listed = std::fs::read_to_string("/proc/sys/net/ipv4/tcp_available_congestion_control");
+        let default = std::fs::read_to_string("/proc/sys/net/ipv4/tcp_congestion_control").expect("TCP");
+        let listed = listed.expect("TCP");
+        let other = listed.split_whitespace().find(|name| *name != default.trim());
+        other.unwrap_or(default.trim()).to_owned()
+    }
+
+    fn check(fd: &OwnedFd, options: &SocketOptions, whose: &str) {
+        assert!(sockopt::tcp_nodelay(fd).expect("TCP"), "{whose}");
+        assert!(!sockopt::socket_keepalive(fd).expect("TCP"), "{whose}");
+        assert_eq!(sockopt::tcp_congestion(fd).ok(), options.congestion, "{whose}");
+        let ms = options.user_timeout.expect("set here").as_millis() as u32;
+        assert_eq!(sockopt::tcp_user_timeout(fd), Ok(ms), "{whose}");
+        assert_eq!(sockopt::socket_send_buffer_size(fd), Ok(100_000 * 2), "{whose}");
+        assert_eq!(sockopt::socket_recv_buffer_size(fd), Ok(90_000 * 2), "{whose}");
+    }
+
+    #[test]
+    fn options_are_those_of_what_connects_listens_and_is_accepted() {
+        let options = SocketOptions {
+            congestion: Some(congestion()),
+            send_buffer: Some(100_000),
+            receive_buffer: Some(90_000),
+            user_timeout: Some(Duration::from_millis(12_345)),
+        };
+        let on = ListenOn { socket: options.clone(), ..ListenOn::new((Ipv4Addr::LOCALHOST, 0).into()) };
+        let (listener, address) = listen(&on).expect("a listener");
+        let to = ConnectTo { socket: options.clone(), ..ConnectTo::new(address) };
+        let (Begun::Connected(near) | Begun::Trying(near)) = connect(&to).expect("an attempt") else {
+            panic!("it listens")
+        };
+        let deadline = std::time::Instant::now() + Duration::from_secs(20);
+        let (far, peer) = loop {
+            match accept(&listener) {
+                Ok(accepted) => break accepted,
+                Err(errno) => assert_eq!(errno, Errno::AGAIN),
+            }
+            assert!(std::time::Instant::now() < deadline, "it is not accepted");
+        };
+        assert_eq!(peer, local(&near).expect("bound"));
+        check(&near, &options, "connected");
+        check(&far, &options, "accepted");
+    }
+
+    #[test]
+    fn a_buffer_that_the_kernel_cuts_down_is_refused_with_its_limit() {
+        // Forced where this process may; else the limit is named.
+        let address = (Ipv4Addr::LOCALHOST, 9).into();
+        let fd = open(address).expect("a socket");
+        let most = std::fs::read_to_string("/proc/sys/net/core/wmem_max").expect("TCP");
+        let beyond = most.trim().parse::<u32>().expect("a number") + 65_536;
+        match set_buffer(&fd, address, beyond, &SEND_BUFFER) {
+            Ok(()) => assert!(sockopt::socket_send_buffer_size(&fd).expect("TCP") / 2 >= beyond as usize),
+            Err(error) => assert!(error.to_string().contains("sysctl -w net.core.wmem_max="), "{error}"),
+        }
+    }
+}

@@ -134,6 +134,16 @@ impl Watch {
     }
 }
 
+impl Drop for Watch {
+    fn drop(&mut self) {
+        if self.source.is_some() && !std::thread::panicking() {
+            tracing::error!(
+                "a group of streams was dropped without `close`: its place in the io_uring is lost"
+            );
+        }
+    }
+}
+
 pub(crate) fn refusal(source: io::Error) -> SockError {
     SockError::Watch { remedy: remedy_of(&source), source }
 }

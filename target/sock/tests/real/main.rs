@@ -1,0 +1,8 @@
+//! Real sockets under a real reactor.
+
+mod ends;
+mod idle;
+mod listeners;
+mod messages;
+mod pressure;
+mod rig;
