@@ -1,5 +1,6 @@
 //! The turn of a group: what the kernel tells, what came, what goes out.
 
+use std::marker::PhantomData;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 
@@ -35,6 +36,8 @@ pub struct Group {
     pub(crate) cursor: usize,
     /// Something was done since the last `end`.
     pub(crate) busy: bool,
+    /// It waits in the io_uring of one reactor, and must not go to another.
+    pub(crate) thread_bound: PhantomData<*const ()>,
 }
 
 /// What came on one stream: these bytes of the staging buffer.
@@ -100,6 +103,7 @@ impl Group {
             starved: Vec::new(),
             cursor: 0,
             busy: false,
+            thread_bound: PhantomData,
         })
     }
 

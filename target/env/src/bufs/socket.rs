@@ -174,7 +174,9 @@ mod tests {
         let (mut lender, mut list) = (Lender::new(), PieceList::new());
         let whole = lender.gather([filled((0..100).map(|n| n as u8)), filled((100..200).map(|n| n as u8))]);
         let mut gather = list.gather();
-        assert!(gather.push_bytes(b"head") && gather.push_bufs(&whole, 50, 100) && gather.push_bytes(b"tail"));
+        assert!(
+            gather.push_bytes(b"head") && gather.push_bufs(&whole, 50, 100) && gather.push_bytes(b"tail")
+        );
         assert_eq!(gather.bytes(), 108);
         assert_eq!(gather.send(&near).expect("room"), 108);
 

@@ -122,3 +122,39 @@ fn a_sleeping_reactor_is_woken_by_connections() {
     let id = rig.with(move |group, _| group.connect(&to).expect("an attempt"));
     log.wait_for("its connection", |seen| *seen == Seen::Connected(id));
 }
+
+#[test]
+fn no_wake_up_is_lost_when_every_pause_parks() {
+    let echo = |event: Event<'_>| {
+        if let Event::Received(mut received) = event {
+            let bytes = received.bytes();
+            received.stream().send(bytes).expect("room");
+            received.consume(bytes.len());
+        }
+    };
+    let rig = Rig::start(GroupOptions { hot_time: Duration::ZERO, ..GroupOptions::default() }, echo);
+    let peers: Vec<_> = (0..6).map(|_| rig.adopt().1).collect();
+    std::thread::scope(|scope| {
+        for (number, peer) in peers.iter().enumerate() {
+            scope.spawn(move || {
+                let mut random = fastrand::Rng::with_seed(number as u64);
+                for round in 0..1500u32 {
+                    let message = vec![round as u8; random.usize(1..300)];
+                    write_all(peer, &message);
+                    assert_eq!(read_exact(peer, message.len()), message);
+                    if random.u8(..) < 8 {
+                        pause(&mut random);
+                    }
+                }
+            });
+        }
+    });
+    assert!(rig.with(|group, _| group.stats().parked) > 100);
+}
+
+/// A pause of no fixed length, so that sleeps begin at any moment.
+fn pause(random: &mut fastrand::Rng) {
+    for _ in 0..random.u32(..20_000) {
+        std::hint::spin_loop();
+    }
+}

@@ -1,5 +1,6 @@
 //! Real sockets under a real reactor.
 
+mod chaos;
 mod ends;
 mod idle;
 mod listeners;
