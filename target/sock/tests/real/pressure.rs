@@ -60,6 +60,41 @@ fn send_until_refused(
 }
 
 #[test]
+fn sending_goes_on_although_the_stream_is_never_parked() {
+    on_reactor(|cx| {
+        let hot_time = std::time::Duration::from_secs(600);
+        let mut group =
+            Group::new(cx, GroupOptions { hot_time, ..GroupOptions::default() }).expect("a group");
+        let (id, peer) = adopted(&mut group);
+        let mut sent = 0;
+        let queued = |group: &mut Group| group.stream(id).expect("open").queued_bytes();
+        // More than the kernel takes: until a turn does not change what is queued.
+        let mut before = usize::MAX;
+        while queued(&mut group) != before || before == 0 {
+            if queued(&mut group) == 0 {
+                (sent, _) = send_until_refused(sent, id)(&mut group, cx);
+            }
+            before = queued(&mut group);
+            let _ = turn(&mut group, cx, |_| ());
+        }
+        let expected: Vec<u8> = (0..sent).flat_map(message).collect();
+        let mut got: Vec<u8> = Vec::new();
+        peer.set_nonblocking(true).expect("a socket");
+        wait_until("all arrives", || {
+            write_all(&peer, b"x");
+            assert_ne!(turn(&mut group, cx, |event| drop(Seen::of(event))), Work::Idle);
+            let mut some = vec![0; 100_000];
+            if let Ok(count) = std::io::Read::read(&mut &peer, &mut some) {
+                got.extend(&some[..count]);
+            }
+            got.len() == expected.len()
+        });
+        assert!(got == expected && group.stats().parked == 0);
+        leave(group, cx);
+    });
+}
+
+#[test]
 fn a_send_within_the_room_told_is_not_refused_and_one_beyond_is() {
     on_reactor(|cx| {
         let options = GroupOptions { queue_bytes: 100, queue_pieces: 4, ..GroupOptions::default() };
