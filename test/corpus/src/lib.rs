@@ -42,6 +42,7 @@ const TARGETS: &[(&str, Target)] = &[
     ("rmr_superblock", rmr::superblock),
     ("rpc_params", rpc_registry::fuzz::params),
     ("rpc_request", rpc_server::fuzz::request),
+    ("rtrs_frames", tgt_rtrs::fuzz::frames),
 ];
 
 /// Runs the target `name` on `data`.

@@ -1,5 +1,5 @@
 //! The step `mutants`: old mistakes of the replication engine are brought back one at a time; each must fail its named
-//! scenario, and some must be found by the model check.
+//! scenario, and some must be found by the model check. The same for mistakes of sessions, in their simulated network.
 
 use crate::error::Error;
 use crate::step::{Context, Outcome};
@@ -10,5 +10,7 @@ pub(crate) fn run(_: &Context<'_>) -> Result<Outcome, Error> {
     let features =
         ["--features", "rmr-sim/mutants,rmr-model/mutants", "--test", "hazards", "--test", "model"];
     Tool::cargo().args(packages).args(features).run()?;
+    let sessions = ["test", "--locked", "-p", "tgt-rtrs", "--features", "mutants"];
+    Tool::cargo().args(sessions).args(["--test", "sim", "--test", "rules"]).run()?;
     Ok(Outcome::Passed)
 }

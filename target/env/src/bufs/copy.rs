@@ -108,14 +108,14 @@ impl Bufs {
     }
 
     #[inline]
-    fn for_range_mut(&mut self, offset: u32, len: usize, mut each: impl FnMut(*mut u8, usize)) {
+    pub(super) fn for_range_mut(&mut self, offset: u32, len: usize, mut each: impl FnMut(*mut u8, usize)) {
         assert!(!self.is_read_only(), "a read-only view must not be written");
         self.for_range(offset, len, |ptr, len| each(ptr.cast_mut(), len));
     }
 
     /// Calls `each` with the pieces that make up `len` bytes from `offset`.
     #[inline]
-    fn for_range(&self, offset: u32, len: usize, mut each: impl FnMut(*const u8, usize)) {
+    pub(super) fn for_range(&self, offset: u32, len: usize, mut each: impl FnMut(*const u8, usize)) {
         let end = offset as usize + len;
         assert!(end <= self.len as usize, "bytes {offset}..{end} of a buffer of {}", self.len);
         let (mut skip, mut left) = (offset as usize, len);

@@ -14,10 +14,12 @@
 
 mod copy;
 mod lender;
+mod socket;
 #[cfg(test)]
 mod tests;
 
 pub use lender::{Lease, Lender};
+pub use socket::{Gather, PIECES_MAX, PieceList, Scatter};
 
 use crate::memory::DmaBuf;
 use std::mem::ManuallyDrop;

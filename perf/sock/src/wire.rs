@@ -1,0 +1,57 @@
+//! The messages, and what a run found.
+
+use std::time::Duration;
+
+/// Bytes of a request, of an answer, of a payload.
+pub(crate) const REQUEST: usize = 72;
+pub(crate) const ANSWER: usize = 24;
+pub(crate) const PAYLOAD: usize = 4096;
+
+/// What a client does.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Load {
+    /// The payload goes with the request, not with the answer.
+    pub(crate) writes: bool,
+    /// Requests under way.
+    pub(crate) depth: u32,
+    /// For so long.
+    pub(crate) time: Duration,
+}
+
+/// What came of it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Outcome {
+    /// Answers.
+    pub(crate) count: u64,
+    /// Time they took.
+    pub(crate) time: Duration,
+    /// Read and send calls of the client.
+    pub(crate) calls: u64,
+    /// Share of the time for which the client's thread was ready and did not run.
+    pub(crate) waited: f64,
+}
+
+impl Outcome {
+    /// Answers per second.
+    pub(crate) fn rate(&self) -> f64 {
+        self.count as f64 / self.time.as_secs_f64()
+    }
+}
+
+/// A request or the front of an answer: whether it is a write, and its number.
+pub(crate) fn encode(head: &mut [u8], writes: bool, number: u32) {
+    head.fill(0);
+    head[0] = u8::from(writes);
+    head[8..12].copy_from_slice(&number.to_le_bytes());
+}
+
+/// What `encode` wrote.
+pub(crate) fn decode(head: &[u8]) -> (bool, u32) {
+    (head[0] == 1, u32::from_le_bytes([head[8], head[9], head[10], head[11]]))
+}
+
+/// Nanoseconds for which the calling thread was ready and did not run.
+pub(crate) fn waited_ns() -> u64 {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+    text.split_whitespace().nth(1).and_then(|field| field.parse().ok()).unwrap_or(0)
+}

@@ -1,0 +1,51 @@
+//! Sessions between hosts: several paths, requests executed at most once, and a clear end.
+//!
+//! # What it is and is not
+//! Frames and their bytes, and the state machines of both sides: [`client::Client`], [`server::Gate`] and
+//! [`server::Server`]. They are sans-IO: events go in, actions come out; no socket, clock, thread, random number or
+//! payload byte inside. What users say to each other is not looked into.
+//!
+//! # Words
+//! As in `docs/111-sessions.md`: *session*, *lane*, *path*, *connection*, *permit*, *slot*, *use*, *life*,
+//! *incarnation*, *lease*, *stamp*.
+//!
+//! # Who may call it, on which thread
+//! One owner per engine, by `&mut`, on any thread. The owner passes the time in, nanoseconds from any fixed start, never
+//! going back.
+//!
+//! # Invariants
+//! Those of `docs/111-sessions.md`; `check` of either side asserts what it can see alone.
+//!
+//! # Map of files
+//! `frame` frames as the engines see them · `raw` structs byte for byte · `codec` frames to bytes and back · `hand` the
+//! same for the hand-shake, and its proofs · `ids` · `error` · `fault` why connections and lives end · `client/`: `mod`
+//! the lane, `event` what goes in and out, `path` one connection and its beats, `lane` paths and lives coming and going,
+//! `permits`, `requests` · `server/`: `gate` connections that have not proved themselves, `mod` lanes and connections of
+//! one reactor, `event`, `lane` joining and ending, `record` requests executed at most once · `fuzz` · `mutant`
+//! test-only switches.
+//!
+//! # Where the tests are
+//! `tests/`: `formats` bytes; `rules` one scenario each; `sim` both engines joined by a simulated network, from seeds. With the
+//! feature `mutants` the last two show that they notice each mistake of `mutant`.
+
+pub mod client;
+pub mod codec;
+mod error;
+mod fault;
+pub mod frame;
+pub mod fuzz;
+mod hand;
+mod ids;
+pub mod mutant;
+pub mod raw;
+pub mod server;
+
+pub use error::FormatError;
+pub use fault::{Death, Fault};
+pub use hand::{Key, Secret};
+pub use ids::{BufId, ConnId, Direction, Id, Incarnation, Life, Now, PathNo, SlotNo, SlotUse, UserId};
+
+/// CRC32C (Castagnoli).
+pub fn crc32c(bytes: &[u8]) -> u32 {
+    crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32Iscsi, bytes) as u32
+}
