@@ -282,11 +282,10 @@ impl Group {
             || self.staged.is_some()
             || !self.accepting.is_empty()
             || !self.accept_later.is_empty()
-            || !self.shared.dirty.is_empty()
             || self.cursor < self.shared.hot.len();
         if std::mem::take(&mut self.busy) || waiting {
             Work::Busy
-        } else if self.shared.watch.wakes() && self.all_armed() {
+        } else if self.shared.dirty.is_empty() && self.shared.watch.wakes() && self.all_armed() {
             Work::Idle
         } else {
             Work::Spin
