@@ -47,6 +47,9 @@ struct Args {
     /// Reactors never sleep, as bare ends do; without it they sleep when idle, and at once on a core that others use.
     #[arg(long)]
     poll: bool,
+    /// Microseconds without bytes after which a stream is parked.
+    #[arg(long, default_value_t = 20)]
+    hot_us: u64,
     /// TCP_CONGESTION of both ends.
     #[arg(long, default_value = "reno")]
     congestion: String,
@@ -84,7 +87,13 @@ fn main() {
 
 impl Args {
     fn setting(&self, core: u32) -> Setting {
-        Setting { core, congestion: self.congestion.clone(), payload: self.payload, poll: self.poll }
+        Setting {
+            core,
+            congestion: self.congestion.clone(),
+            payload: self.payload,
+            hot_time: Duration::from_micros(self.hot_us),
+            poll: self.poll,
+        }
     }
 }
 
@@ -141,6 +150,7 @@ fn start_server(args: &Args, way: Way) -> (Child, SocketAddr) {
     let mut server = Command::new(program)
         .args(["--serve", way.get_name(), "--congestion", &args.congestion])
         .args(["--server-core", &args.server_core.to_string(), "--payload", &args.payload.to_string()])
+        .args(["--hot-us", &args.hot_us.to_string()])
         .args(args.poll.then_some("--poll"))
         .stdout(Stdio::piped())
         .spawn()

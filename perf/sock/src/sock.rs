@@ -28,8 +28,8 @@ fn socket(congestion: &str) -> SocketOptions {
 }
 
 /// Room for the deepest queue of the largest payloads.
-fn options() -> GroupOptions {
-    GroupOptions { queue_bytes: 256 << 20, ..GroupOptions::default() }
+fn options(hot_time: Duration) -> GroupOptions {
+    GroupOptions { queue_bytes: 256 << 20, hot_time, ..GroupOptions::default() }
 }
 
 fn payload(len: u32) -> Bufs {
@@ -39,12 +39,12 @@ fn payload(len: u32) -> Bufs {
 /// Says where it listens, serves one connection.
 pub(crate) fn serve(setting: &Setting) {
     let reactors = reactor(setting);
-    let payload = setting.payload;
+    let (payload, hot_time) = (setting.payload, setting.hot_time);
     let on = ListenOn { socket: socket(&setting.congestion), ..ListenOn::new(([127, 0, 0, 1], 0).into()) };
     let (over, is_over) = channel();
     let (say, address) = channel();
     let make = move |reactor: &mut tgt_reactor::Reactor| {
-        let mut group = Group::new(reactor.cx(), options()).expect("a group");
+        let mut group = Group::new(reactor.cx(), options(hot_time)).expect("a group");
         let listener = group.listen(&on).expect("loopback");
         say.send(group.listener_address(listener).expect("it listens")).expect("it waits");
         Server { group, over, payload, awaited: 0 }
@@ -114,11 +114,11 @@ fn answer(stream: &mut Stream<'_>, writes: bool, len: u32, number: u32) {
 /// Loads a server.
 pub(crate) fn drive(address: SocketAddr, setting: &Setting, load: Load) -> Outcome {
     let reactors = reactor(setting);
-    let len = setting.payload;
+    let (len, hot_time) = (setting.payload, setting.hot_time);
     let to = ConnectTo { socket: socket(&setting.congestion), ..ConnectTo::new(address) };
     let (done, outcome) = channel();
     let make = move |reactor: &mut tgt_reactor::Reactor| {
-        let mut group = Group::new(reactor.cx(), options()).expect("a group");
+        let mut group = Group::new(reactor.cx(), options(hot_time)).expect("a group");
         let stream = group.connect(&to).expect("an attempt");
         let buffers = (0..load.depth).map(|_| Some(payload(len))).collect();
         Client {

@@ -15,6 +15,8 @@ pub(crate) struct Setting {
     pub(crate) congestion: String,
     /// Bytes.
     pub(crate) payload: u32,
+    /// Before a stream is parked.
+    pub(crate) hot_time: Duration,
     /// Reactors never sleep. A bare end never does.
     pub(crate) poll: bool,
 }
