@@ -9,7 +9,7 @@ use tgt_env::bufs::PieceList;
 use tgt_env::cores::pin_current_thread;
 use tgt_env::memory::DmaBuf;
 
-use crate::wire::{ANSWER, Load, Outcome, PAYLOAD, REQUEST, decode, encode, waited_ns};
+use crate::wire::{ANSWER, Load, Outcome, REQUEST, Setting, decode, encode, waited_ns};
 
 const STAGING: usize = 512 << 10;
 
@@ -28,11 +28,11 @@ struct End {
 }
 
 impl End {
-    fn new(socket: TcpStream, congestion: &str, payloads: u32) -> End {
+    fn new(socket: TcpStream, setting: &Setting, payloads: u32) -> End {
         socket.set_nodelay(true).expect("TCP");
         socket.set_nonblocking(true).expect("TCP");
-        sockopt::set_tcp_congestion(&socket, congestion).expect("this congestion control");
-        let payload = |_| DmaBuf::alloc_zeroed(PAYLOAD as u32).expect("memory");
+        sockopt::set_tcp_congestion(&socket, &setting.congestion).expect("this congestion control");
+        let payload = |_| DmaBuf::alloc_zeroed(setting.payload).expect("memory");
         End {
             socket,
             staging: DmaBuf::alloc(STAGING as u32).expect("memory"),
@@ -102,13 +102,13 @@ impl End {
 }
 
 /// Says where it listens, serves one connection.
-pub(crate) fn serve(core: u32, congestion: &str) {
-    pin_current_thread(core).expect("its core");
+pub(crate) fn serve(setting: &Setting) {
+    pin_current_thread(setting.core).expect("its core");
     let listener = TcpListener::bind("127.0.0.1:0").expect("loopback");
     println!("{}", listener.local_addr().expect("bound"));
     io::stdout().flush().expect("somebody reads it");
     let (socket, _) = listener.accept().expect("a client");
-    let mut end = End::new(socket, congestion, 1024);
+    let mut end = End::new(socket, setting, 256);
     while let Some(count) = end.read() {
         if count == 0 {
             continue;
@@ -116,7 +116,7 @@ pub(crate) fn serve(core: u32, congestion: &str) {
         let mut at = 0;
         while end.have - at >= REQUEST {
             let (writes, number) = decode(&end.staging.as_slice()[at..at + REQUEST]);
-            let len = REQUEST + if writes { PAYLOAD } else { 0 };
+            let len = REQUEST + if writes { setting.payload as usize } else { 0 };
             if end.have - at < len {
                 break;
             }
@@ -132,17 +132,17 @@ pub(crate) fn serve(core: u32, congestion: &str) {
 }
 
 /// Loads a server.
-pub(crate) fn drive(address: SocketAddr, core: u32, congestion: &str, load: Load) -> Outcome {
+pub(crate) fn drive(address: SocketAddr, setting: &Setting, load: Load) -> Outcome {
     // A thread of its own: it is pinned.
     let body = || {
-        pin_current_thread(core).expect("its core");
-        drive_here(address, congestion, load)
+        pin_current_thread(setting.core).expect("its core");
+        drive_here(address, setting, load)
     };
     std::thread::scope(|scope| scope.spawn(body).join()).expect("no panic")
 }
 
-fn drive_here(address: SocketAddr, congestion: &str, load: Load) -> Outcome {
-    let mut end = End::new(TcpStream::connect(address).expect("the server"), congestion, load.depth);
+fn drive_here(address: SocketAddr, setting: &Setting, load: Load) -> Outcome {
+    let mut end = End::new(TcpStream::connect(address).expect("the server"), setting, load.depth);
     let (start, waited) = (Instant::now(), waited_ns());
     (0..load.depth).for_each(|number| end.push(REQUEST, load.writes, number, load.writes));
     end.settle(0);
@@ -152,7 +152,7 @@ fn drive_here(address: SocketAddr, congestion: &str, load: Load) -> Outcome {
         let mut at = 0;
         while end.have - at >= ANSWER {
             let (writes, number) = decode(&end.staging.as_slice()[at..at + ANSWER]);
-            let len = ANSWER + if writes { 0 } else { PAYLOAD };
+            let len = ANSWER + if writes { 0 } else { setting.payload as usize };
             if end.have - at < len {
                 break;
             }

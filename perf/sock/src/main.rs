@@ -1,6 +1,6 @@
 //! # What a message over TCP costs
 //!
-//! **What it is.** Two processes, each on a core of its own, one connection over loopback, 4 KiB reads or writes: a request of
+//! **What it is.** Two processes, each on a core of its own, one connection over loopback, reads or writes (4 KiB): a request of
 //! 72 bytes, an answer of 24, the payload with one of them. Once with nothing but system calls (*bare*: what the machine can
 //! give), and the same through `tgt-sock` under a reactor (*sock*). Combinations are taken in turn, round after round.
 //!
@@ -27,9 +27,9 @@ use std::time::Duration;
 use clap::{Parser, ValueEnum};
 use comfy_table::{CellAlignment, Table, presets};
 
-use wire::{Load, Outcome};
+use wire::{Load, Outcome, Setting};
 
-/// 4 KiB messages over loopback TCP: bare system calls beside tgt-sock.
+/// Messages over loopback TCP: bare system calls beside tgt-sock.
 #[derive(Parser, Debug)]
 struct Args {
     /// Rounds over all combinations.
@@ -39,8 +39,17 @@ struct Args {
     #[arg(long, default_value_t = 400)]
     millis: u64,
     /// Requests under way.
-    #[arg(long, value_delimiter = ',', default_values_t = [1, 32, 128])]
+    #[arg(long, value_delimiter = ',', default_values_t = [1, 32, 128], value_parser = clap::value_parser!(u32).range(1..=256))]
     depth: Vec<u32>,
+    /// Bytes of a payload.
+    #[arg(long, default_value_t = 4096, value_parser = clap::value_parser!(u32).range(1..=262_144))]
+    payload: u32,
+    /// Reactors never sleep, as bare ends do; without it they sleep when idle, and at once on a core that others use.
+    #[arg(long)]
+    poll: bool,
+    /// Microseconds without bytes after which a stream is parked.
+    #[arg(long, default_value_t = 20)]
+    hot_us: u64,
     /// TCP_CONGESTION of both ends.
     #[arg(long, default_value = "reno")]
     congestion: String,
@@ -70,9 +79,21 @@ const COMBINATIONS: [(Way, Way); 3] =
 fn main() {
     let args = Args::parse();
     match args.serve {
-        Some(Way::Bare) => bare::serve(args.server_core, &args.congestion),
-        Some(Way::Sock) => sock::serve(args.server_core, &args.congestion),
+        Some(Way::Bare) => bare::serve(&args.setting(args.server_core)),
+        Some(Way::Sock) => sock::serve(&args.setting(args.server_core)),
         None => measure(&args),
+    }
+}
+
+impl Args {
+    fn setting(&self, core: u32) -> Setting {
+        Setting {
+            core,
+            congestion: self.congestion.clone(),
+            payload: self.payload,
+            hot_time: Duration::from_micros(self.hot_us),
+            poll: self.poll,
+        }
     }
 }
 
@@ -99,8 +120,10 @@ fn measure(args: &Args) {
     }
     let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     println!(
-        "4 KiB over loopback, {}, {} runs of {} ms each; load of the machine {}",
+        "{} bytes over loopback, {}, reactors {}, {} runs of {} ms each; load of the machine {}",
+        args.payload,
         args.congestion,
+        if args.poll { "poll" } else { "sleep when idle" },
         args.rounds,
         args.millis,
         load.trim()
@@ -110,9 +133,10 @@ fn measure(args: &Args) {
 
 fn run(args: &Args, row: &Row) -> Outcome {
     let (mut server, address) = start_server(args, row.server);
+    let setting = args.setting(args.client_core);
     let outcome = match row.client {
-        Way::Bare => bare::drive(address, args.client_core, &args.congestion, row.load),
-        Way::Sock => sock::drive(address, args.client_core, &args.congestion, row.load),
+        Way::Bare => bare::drive(address, &setting, row.load),
+        Way::Sock => sock::drive(address, &setting, row.load),
     };
     let ended = server.wait().expect("the server ends with its connection");
     assert!(ended.success(), "the server failed: {ended}");
@@ -125,7 +149,9 @@ fn start_server(args: &Args, way: Way) -> (Child, SocketAddr) {
     let way = way.to_possible_value().expect("a name");
     let mut server = Command::new(program)
         .args(["--serve", way.get_name(), "--congestion", &args.congestion])
-        .args(["--server-core", &args.server_core.to_string()])
+        .args(["--server-core", &args.server_core.to_string(), "--payload", &args.payload.to_string()])
+        .args(["--hot-us", &args.hot_us.to_string()])
+        .args(args.poll.then_some("--poll"))
         .stdout(Stdio::piped())
         .spawn()
         .expect("a second process");

@@ -1,4 +1,4 @@
-//! The same through `tgt-sock`, under a reactor of the default sleep policy.
+//! The same through `tgt-sock`, under a reactor.
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
@@ -12,13 +12,14 @@ use tgt_sock::{
     ConnectTo, Event, Group, GroupOptions, ListenOn, Payload, Received, SocketOptions, Stream, StreamId,
 };
 
-use crate::wire::{ANSWER, Load, Outcome, PAYLOAD, REQUEST, decode, encode, waited_ns};
+use crate::wire::{ANSWER, Load, Outcome, REQUEST, Setting, decode, encode, waited_ns};
 
 /// How long anything may take.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-fn reactor(core: u32) -> Reactors {
-    let options = StartOptions { cores: vec![core], sleep: SleepPolicy::ADAPTIVE, pin: true };
+fn reactor(setting: &Setting) -> Reactors {
+    let sleep = if setting.poll { SleepPolicy::Never } else { SleepPolicy::ADAPTIVE };
+    let options = StartOptions { cores: vec![setting.core], sleep, pin: true };
     Reactors::start(&options).expect("a reactor")
 }
 
@@ -26,21 +27,27 @@ fn socket(congestion: &str) -> SocketOptions {
     SocketOptions { congestion: Some(congestion.to_owned()), ..SocketOptions::default() }
 }
 
-fn payload() -> Bufs {
-    DmaBuf::alloc(PAYLOAD as u32).expect("memory").into()
+/// Room for the deepest queue of the largest payloads.
+fn options(hot_time: Duration) -> GroupOptions {
+    GroupOptions { queue_bytes: 256 << 20, hot_time, ..GroupOptions::default() }
+}
+
+fn payload(len: u32) -> Bufs {
+    DmaBuf::alloc(len).expect("memory").into()
 }
 
 /// Says where it listens, serves one connection.
-pub(crate) fn serve(core: u32, congestion: &str) {
-    let reactors = reactor(core);
-    let on = ListenOn { socket: socket(congestion), ..ListenOn::new(([127, 0, 0, 1], 0).into()) };
+pub(crate) fn serve(setting: &Setting) {
+    let reactors = reactor(setting);
+    let (payload, hot_time) = (setting.payload, setting.hot_time);
+    let on = ListenOn { socket: socket(&setting.congestion), ..ListenOn::new(([127, 0, 0, 1], 0).into()) };
     let (over, is_over) = channel();
     let (say, address) = channel();
     let make = move |reactor: &mut tgt_reactor::Reactor| {
-        let mut group = Group::new(reactor.cx(), GroupOptions::default()).expect("a group");
+        let mut group = Group::new(reactor.cx(), options(hot_time)).expect("a group");
         let listener = group.listen(&on).expect("loopback");
         say.send(group.listener_address(listener).expect("it listens")).expect("it waits");
-        Server { group, over, awaited: 0 }
+        Server { group, over, payload, awaited: 0 }
     };
     reactors.handles()[0].spawn(make).expect("an answer");
     println!("{}", address.recv().expect("an address"));
@@ -52,6 +59,8 @@ pub(crate) fn serve(core: u32, congestion: &str) {
 struct Server {
     group: Group,
     over: Sender<()>,
+    /// Bytes.
+    payload: u32,
     /// Number of the write whose payload is awaited.
     awaited: u32,
 }
@@ -61,8 +70,8 @@ impl Poller for Server {
         self.group.begin(cx);
         while let Some(event) = self.group.next() {
             match event {
-                Event::Received(mut received) => serve_bytes(&mut received, &mut self.awaited),
-                Event::Filled { mut stream, .. } => answer(&mut stream, true, self.awaited),
+                Event::Received(mut received) => serve_bytes(&mut received, self.payload, &mut self.awaited),
+                Event::Filled { mut stream, .. } => answer(&mut stream, true, self.payload, self.awaited),
                 Event::Closed { .. } => {
                     self.group.close(cx);
                     self.over.send(()).expect("it waits");
@@ -80,37 +89,38 @@ impl Poller for Server {
     }
 }
 
-fn serve_bytes(received: &mut Received<'_>, awaited: &mut u32) {
+fn serve_bytes(received: &mut Received<'_>, len: u32, awaited: &mut u32) {
     while let Some(head) = received.bytes().get(..REQUEST) {
         let (writes, number) = decode(head);
         received.consume(REQUEST);
-        if writes && received.payload(Payload::whole(payload(), 0)).is_none() {
+        if writes && received.payload(Payload::whole(payload(len), 0)).is_none() {
             *awaited = number;
             return;
         }
-        answer(received.stream(), writes, number);
+        answer(received.stream(), writes, len, number);
     }
 }
 
-fn answer(stream: &mut Stream<'_>, writes: bool, number: u32) {
+fn answer(stream: &mut Stream<'_>, writes: bool, len: u32, number: u32) {
     let mut head = [0; ANSWER];
     encode(&mut head, writes, number);
     if writes {
         stream.send(&head).expect("room");
     } else {
-        stream.send_with(&head, Payload::whole(payload(), 0)).expect("room");
+        stream.send_with(&head, Payload::whole(payload(len), 0)).expect("room");
     }
 }
 
 /// Loads a server.
-pub(crate) fn drive(address: SocketAddr, core: u32, congestion: &str, load: Load) -> Outcome {
-    let reactors = reactor(core);
-    let to = ConnectTo { socket: socket(congestion), ..ConnectTo::new(address) };
+pub(crate) fn drive(address: SocketAddr, setting: &Setting, load: Load) -> Outcome {
+    let reactors = reactor(setting);
+    let (len, hot_time) = (setting.payload, setting.hot_time);
+    let to = ConnectTo { socket: socket(&setting.congestion), ..ConnectTo::new(address) };
     let (done, outcome) = channel();
     let make = move |reactor: &mut tgt_reactor::Reactor| {
-        let mut group = Group::new(reactor.cx(), GroupOptions::default()).expect("a group");
+        let mut group = Group::new(reactor.cx(), options(hot_time)).expect("a group");
         let stream = group.connect(&to).expect("an attempt");
-        let buffers = (0..load.depth).map(|_| Some(payload())).collect();
+        let buffers = (0..load.depth).map(|_| Some(payload(len))).collect();
         Client {
             group,
             stream,

@@ -2,10 +2,24 @@
 
 use std::time::Duration;
 
-/// Bytes of a request, of an answer, of a payload.
+/// Bytes of a request, of an answer; the payload is chosen.
 pub(crate) const REQUEST: usize = 72;
 pub(crate) const ANSWER: usize = 24;
-pub(crate) const PAYLOAD: usize = 4096;
+
+/// What both ends of a connection are told.
+#[derive(Clone, Debug)]
+pub(crate) struct Setting {
+    /// This end's core.
+    pub(crate) core: u32,
+    /// TCP_CONGESTION.
+    pub(crate) congestion: String,
+    /// Bytes.
+    pub(crate) payload: u32,
+    /// Before a stream is parked.
+    pub(crate) hot_time: Duration,
+    /// Reactors never sleep. A bare end never does.
+    pub(crate) poll: bool,
+}
 
 /// What a client does.
 #[derive(Clone, Copy, Debug)]

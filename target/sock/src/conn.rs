@@ -92,8 +92,10 @@ pub(crate) struct Conn {
     pub(crate) armed: Option<EventFlags>,
     /// When something came last; `NEVER`: it was heated since, and not looked at yet.
     pub(crate) last_active: Ticks,
-    /// The kernel takes no more: wait for room.
+    /// The kernel takes no more: try again, or wait for room.
     pub(crate) blocked: bool,
+    /// When it took something last, while blocked.
+    pub(crate) last_sent: Ticks,
     /// A `send` was refused: tell when there is room.
     pub(crate) refused: bool,
     /// Sending has failed. What came before is still read.
@@ -116,6 +118,7 @@ impl Conn {
             armed: None,
             last_active: Ticks::NEVER,
             blocked: false,
+            last_sent: Ticks::ZERO,
             refused: false,
             broken: None,
             hot: false,

@@ -162,10 +162,11 @@ impl Group {
     }
 
     /// Takes over a TCP socket that is connected: one that another group let go ([`Group::detach`]), or any. What the
-    /// other group had kept is handed out first.
+    /// other group had kept is handed out first; it is not held any more.
     ///
     /// # Errors
-    /// [`SockError::NotConnected`], or what the kernel refused.
+    /// [`SockError::NotConnected`], [`SockError::Bound`] if more was kept than this group's `frame_max`, or what the
+    /// kernel refused. The connection is closed then.
     pub fn adopt(
         &mut self,
         socket: impl Into<Detached>,
@@ -173,6 +174,10 @@ impl Group {
     ) -> Result<StreamId, SockError> {
         self.must_have_room()?;
         let Detached { socket, kept, user } = socket.into();
+        let (value, most) = (kept.len() as u32, self.shared.options.frame_max);
+        if value > most {
+            return Err(SockError::Bound { name: "what was kept of the stream", value, least: 0, most });
+        }
         let peer = socket::peer(&socket)?;
         socket::set_options(&socket, peer, options)?;
         let mut conn = Conn::new(socket, peer, Phase::Open);
@@ -282,11 +287,10 @@ impl Group {
             || self.staged.is_some()
             || !self.accepting.is_empty()
             || !self.accept_later.is_empty()
-            || !self.shared.dirty.is_empty()
             || self.cursor < self.shared.hot.len();
         if std::mem::take(&mut self.busy) || waiting {
             Work::Busy
-        } else if self.shared.watch.wakes() && self.all_armed() {
+        } else if self.shared.dirty.is_empty() && self.shared.watch.wakes() && self.all_armed() {
             Work::Idle
         } else {
             Work::Spin

@@ -248,6 +248,10 @@ fn read(conn: &mut Conn, staging: &mut [u8], shared: &mut Shared) -> Found {
         None => {
             let kept = conn.input.kept.len();
             let end = staging.len().min(kept + turn);
+            if kept == end {
+                // A read of nothing would look like the peer's end.
+                return Found::Nothing;
+            }
             let got = net::recv(fd, &mut staging[kept..end], RecvFlags::DONTWAIT);
             (got.map(|(count, _)| count).map_err(io::Error::from), 0)
         }

@@ -164,16 +164,31 @@ impl Shared {
         queue.advance(sent, |payload| self.told.push_back(Told::Sent(id, payload)));
         let is_empty = queue.is_empty();
         self.tell_room(id, conn);
-        conn.blocked = sent < listed;
-        if conn.blocked {
-            self.arm(id, conn);
+        if sent < listed {
+            self.try_again(id, conn, sent > 0);
         } else if is_empty {
+            conn.blocked = false;
             self.put_queue_back(conn);
             self.shut_if_finishing(id, conn);
         } else {
+            conn.blocked = false;
             self.soil(id, conn);
         }
         sent > 0 || listed == 0
+    }
+
+    /// The kernel did not take everything. Room may come soon: then trying each turn is faster than being told, which
+    /// the kernel does only when a third of its buffer is free.
+    fn try_again(&mut self, id: StreamId, conn: &mut Conn, progress: bool) {
+        if progress || !conn.blocked {
+            conn.last_sent = self.now;
+        }
+        conn.blocked = true;
+        if self.now - conn.last_sent < self.hot_time {
+            self.soil(id, conn);
+        } else {
+            self.arm(id, conn);
+        }
     }
 
     /// Makes the kernel report whatever it waits for.

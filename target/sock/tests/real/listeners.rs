@@ -112,3 +112,53 @@ fn errors_name_the_address_the_option_and_the_remedy() {
         leave(group, cx);
     });
 }
+
+#[test]
+fn a_link_local_address_needs_its_scope_and_works_with_it() {
+    let net = match test_net::Net::new(&["a"]) {
+        Ok(net) => net,
+        Err(why) => return test_net::tell_skipped(&why),
+    };
+    let found = net.node("a").run(|| {
+        // Duplicate address detection takes a second or two: an address with the flag 40 is not usable yet.
+        let mut found = None;
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(5);
+        while found.is_none() && std::time::Instant::now() < deadline {
+            let text = std::fs::read_to_string("/proc/thread-self/net/if_inet6").unwrap_or_default();
+            found = text.lines().find_map(|line| {
+                let fields: Vec<&str> = line.split_whitespace().collect();
+                let usable =
+                    fields[0].starts_with("fe80") && u32::from_str_radix(fields[4], 16).ok()? & 0x40 == 0;
+                let address = Ipv6Addr::from(u128::from_str_radix(fields[0], 16).ok()?);
+                usable.then_some((address, u32::from_str_radix(fields[1], 16).ok()?))
+            });
+            std::thread::yield_now();
+        }
+        found.map(|found| {
+            let options = tgt_reactor::StartOptions {
+                cores: vec![0],
+                sleep: tgt_reactor::SleepPolicy::ADAPTIVE,
+                pin: false,
+            };
+            (found, tgt_reactor::Reactors::start(&options).expect("a reactor"))
+        })
+    });
+    let Some(((ip, scope), reactors)) = found.expect("the node") else {
+        eprintln!("skipped: link-local addresses, as IPv6 is off in new network namespaces here");
+        return;
+    };
+    let body = move |reactor: &mut tgt_reactor::Reactor| {
+        let cx = reactor.cx();
+        let mut group = Group::new(cx, GroupOptions::default()).expect("a group");
+        let scoped = |scope| SocketAddr::V6(std::net::SocketAddrV6::new(ip, 0, 0, scope));
+        let error = group.listen(&ListenOn::new(scoped(0))).expect_err("no scope").to_string();
+        assert!(error.contains("scope (%eth0)"), "{error}");
+        let listener = group.listen(&ListenOn::new(scoped(scope))).expect("a listener");
+        let address = group.listener_address(listener).expect("it listens");
+        let id = group.connect(&ConnectTo::new(address)).expect("an attempt");
+        turn_until("it connects", &mut group, cx, |event| Seen::of(event) == Seen::Connected(id));
+        leave(group, cx);
+    };
+    reactors.handles()[0].call_within(PATIENCE, body).expect("no panic");
+    assert_eq!(reactors.stop(), []);
+}
