@@ -2,20 +2,23 @@
 //!
 //! ```text
 //! submit: check ─ bad ──────────────────────────► ended here, surfaces at the next poll
-//!           │ the bdev is paused ───────────────► held back, io_channel/pause.rs
 //!           │ the bdev has a rate limit ────────► qos.rs, goes on when its time has come
+//!           │ its blocks are locked ────────────► held back, io_channel/locks.rs
 //!           │ the device cannot do it itself ───► emulate.rs, pieces come back here
 //!           │ too long, crosses a boundary ─────► split.rs, children come back here
 //!           ▼
 //!         module.submit ─ Err(io) ──────────────► waiting, tried again at the next poll
 //! poll:   module.poll ─► accounts ─► children to split.rs and emulate.rs, the rest to the opener
 //! ```
-//! Here: the straight way down and up. `seldom.rs`: everything else that may happen to an IO. `pause.rs`: pauses.
+//! Here: the straight way down and up. `seldom.rs`: everything else that may happen to an IO. `locks.rs`: range
+//! locks. `exclusive.rs`: compare-and-writes that lock their blocks.
 
-mod pause;
+mod exclusive;
+mod locks;
 mod seldom;
 
-use self::pause::Pausing;
+use self::exclusive::Exclusive;
+use self::locks::Locks;
 use crate::bdev::Bdev;
 use crate::channel::{Channel, DoneQueue};
 use crate::desc::DescShared;
@@ -66,7 +69,7 @@ pub struct IoChannel {
     changes: u32,
     /// Reads and writes pass the gate: there is a rate limit, or IO that it has held back.
     limited: bool,
-    /// No IO may pass as it comes: reads and writes are limited, everything is held back, or IO is traced.
+    /// No IO may pass as it comes: reads and writes are limited, blocks are locked, or IO is traced.
     diverted: bool,
     /// Nothing is diverted and nothing is ever split: an IO goes straight to the module.
     plain: bool,
@@ -83,7 +86,8 @@ pub struct IoChannel {
     emulations: Emulations,
     /// Pieces of emulations that had to be split, on their way back.
     pieces: DoneQueue,
-    pausing: Pausing,
+    locks: Locks,
+    exclusive: Exclusive,
     timeouts: Option<Timeouts>,
     events: VecDeque<Event>,
     id: u64,
@@ -104,7 +108,7 @@ impl IoChannel {
         let own = cx.peers()[cx.id().0 as usize].clone();
         // Read first: what changes from here on is noticed by the first poll.
         let changes = bdev.changes();
-        let (id, stats, pause) = bdev.add_channel(own, desc.opener.clone());
+        let (id, stats, locks) = bdev.add_channel(own, desc.opener.clone());
         let splits = Splits::new(bdev.limits(), bdev.block_size());
         let forbidden = Op::ALL.into_iter().filter(|op| op.is_write() && !may_write);
         let mut channel = IoChannel {
@@ -130,7 +134,8 @@ impl IoChannel {
             gate: Gate::new(bdev.qos().clone(), bdev.block_size()),
             emulations: Emulations::new(bdev.block_size()),
             pieces: DoneQueue::default(),
-            pausing: Pausing::new(pause),
+            locks: Locks::new(locks),
+            exclusive: Exclusive::default(),
             timeouts: timeout.map(|timeout| Timeouts::new(timeout, cx.now())),
             events: VecDeque::new(),
             id,
@@ -301,7 +306,7 @@ impl IoChannel {
 
 impl Drop for IoChannel {
     fn drop(&mut self) {
-        self.pausing.close(&self.bdev);
+        self.exclusive.close();
         self.bdev().remove_channel(self.id);
         assert!(
             self.in_flight == 0 || std::thread::panicking(),

@@ -63,8 +63,6 @@ impl IoChannel {
         let submitted = io.submitted;
         if io.op == Op::Abort {
             self.abort(cx, io)?;
-        } else if self.pausing.holds(io.op) && !self.waits_for_pause(&io) {
-            self.pausing.hold(io)?;
         } else {
             self.enter(cx, io)?;
         }
@@ -74,23 +72,37 @@ impl IoChannel {
     }
 
     /// Through the rate limits.
-    pub(super) fn enter(&mut self, cx: &mut Cx, io: Io) -> Result<(), Io> {
+    fn enter(&mut self, cx: &mut Cx, io: Io) -> Result<(), Io> {
         if !(io.op.is_limited() && self.limited) {
             return self.pass_on(cx, io);
         }
         self.gate.enter(io)?;
-        if !self.pausing.in_force() {
-            self.open_gate(cx);
-        }
+        self.open_gate(cx);
         Ok(())
     }
 
-    /// To the module, in pieces if it must be.
+    /// To the module, unless blocks are locked. A compare-and-write that is emulated waits for a lock of its own,
+    /// whatever else is locked.
     fn pass_on(&mut self, cx: &mut Cx, io: Io) -> Result<(), Io> {
+        if io.op == Op::CompareAndWrite && self.must_emulate(&io) {
+            return self.wait_for_own_lock(cx, io);
+        }
+        if self.locks.bars(&io) {
+            return self.locks.hold(io);
+        }
+        self.pass_freely(cx, io)
+    }
+
+    /// To the module, in pieces if it must be: no lock of others is in the way.
+    pub(super) fn pass_freely(&mut self, cx: &mut Cx, io: Io) -> Result<(), Io> {
+        let known = self.locks.harmless(&io);
+        self.hand_over(cx, io)?;
+        self.locks.passed(known);
+        Ok(())
+    }
+
+    fn hand_over(&mut self, cx: &mut Cx, io: Io) -> Result<(), Io> {
         if self.must_emulate(&io) {
-            if self.waits_for_pause(&io) {
-                return self.wait_for_pause(cx, io);
-            }
             self.emulations.enter(io, WAITING_MAX)?;
             self.pump_emulations(cx);
             return Ok(());
@@ -112,11 +124,6 @@ impl IoChannel {
             Op::CompareAndWrite | Op::Copy => !self.native.contains(io.op) || self.splits.must_split(io),
             _ => false,
         }
-    }
-
-    /// A compare-and-write that is emulated: it waits for a pause of its own, whether another is in force or not.
-    fn waits_for_pause(&self, io: &Io) -> bool {
-        io.op == Op::CompareAndWrite && self.must_emulate(io)
     }
 
     /// Submits what emulations have ready.
@@ -163,7 +170,7 @@ impl IoChannel {
     /// Looks again at what may stand in the way of an IO.
     pub(super) fn look_at_limits(&mut self) {
         self.limited = self.bdev.rate_limits().any() || !self.gate.is_empty();
-        self.diverted = self.limited || self.pausing.holds_anything() || self.tracer.is_some();
+        self.diverted = self.limited || self.locks.any() || self.tracer.is_some();
         self.plain = self.splits.are_trivial() && !self.diverted;
     }
 
@@ -172,8 +179,10 @@ impl IoChannel {
         let target = io.abort_target();
         let is_target = |waiting: &Io| !waiting.child && waiting.tag == target;
         let waiting = self.waiting.iter().position(is_target).and_then(|index| self.waiting.remove(index));
-        let victim =
-            waiting.or_else(|| self.gate.remove(target)).or_else(|| self.pausing.remove(&self.bdev, target));
+        let victim = waiting
+            .or_else(|| self.gate.remove(target))
+            .or_else(|| self.locks.remove(target))
+            .or_else(|| self.exclusive.remove(target));
         let found = victim.map(|victim| self.ended.push(victim.complete(IoStatus::ABORTED))).is_some()
             || self.emulations.abort(target, &mut self.ended)
             || self.splits.abort(target);
@@ -193,18 +202,20 @@ impl IoChannel {
         self.take_children(cx, done, first);
         self.notice_changes(cx);
         self.retry_waiting(cx);
-        let moved = self.let_held_go(cx);
-        let gate_flows = !self.limited || self.pausing.in_force() || self.open_gate(cx);
+        let moved = self.let_released_go(cx);
+        let gate_flows = !self.limited || self.open_gate(cx);
         self.pump_splits(cx);
         self.take_finished_splits(cx);
         self.pump_emulations(cx);
         done.take_all(&mut self.ended);
-        let moved = self.pause_further(cx, done.len() - first) || moved;
+        self.drain_for_locks(done, first);
+        let moved = self.use_own_lock(cx) || moved;
         self.look_for_late(cx);
         self.busy_inside = self.timeouts.is_some()
             || self.splits.active()
             || self.emulations.active()
-            || self.pausing.is_busy()
+            || self.locks.is_busy()
+            || self.exclusive.is_busy()
             || !self.waiting.is_empty()
             || !self.gate.is_empty()
             || !self.ended.is_empty();
@@ -214,6 +225,7 @@ impl IoChannel {
             && gate_flows
             && self.held() == held
             && !moved
+            && !self.locks.has_released()
             && self.ended.is_empty()
         {
             Work::Idle
@@ -223,7 +235,7 @@ impl IoChannel {
         }
     }
 
-    /// IO that the module has not seen yet, pieces and what a pause holds back not counted.
+    /// IO that the module has not seen yet, pieces and what locks hold back not counted.
     fn held(&self) -> usize {
         self.waiting.len() + self.gate.len()
     }
@@ -279,7 +291,7 @@ impl IoChannel {
             return;
         }
         self.changes = changes;
-        self.notice_pause(cx);
+        self.notice_locks();
         self.look_who_watches();
         self.look_at_limits();
         let bdev = &self.bdev;
@@ -311,7 +323,8 @@ impl IoChannel {
         }
         // Here a child was cut above.
         self.gate.drain().for_each(|io| self.ended.push(io.complete(status)));
-        self.pausing.fail_all(&self.bdev, status, &mut self.ended);
+        self.locks.drain_held().for_each(|io| self.ended.push(io.complete(status)));
+        self.exclusive.fail_all(status, &mut self.ended);
         self.emulations.fail_all(status, &mut self.ended);
     }
 }

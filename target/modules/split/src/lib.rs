@@ -114,7 +114,7 @@ impl Layer for Split {
 
 /// What a part hands to its base as it is. A copy's source ranges would have to be shifted in a buffer of their own, kept
 /// until the copy ends; the block layer makes reads and writes of it instead, which need nothing. What the base emulates
-/// is emulated here: a compare-and-write then pauses its part, and not the others.
+/// is emulated here: a compare-and-write then locks blocks of its part, and not of the others.
 fn ops(base: &Bdev) -> OpSet {
     base.native_ops().without(Op::Copy)
 }
