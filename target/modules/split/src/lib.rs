@@ -21,7 +21,7 @@ use rpc_registry::ConfigEntry;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use tgt_bdev::stack::{Layer, Stack, derived_uuid, open_relay};
-use tgt_bdev::{Bdev, BdevSpec, Channel, Cx, Desc, Device, Limits, Op, OpSet};
+use tgt_bdev::{Bdev, BdevSpec, Channel, Cx, Desc, Device, Op, OpSet};
 
 /// What control planes switch on.
 pub const PRODUCT_NAME: &str = "Split Disk";
@@ -86,18 +86,12 @@ impl Layer for Split {
                 self.count
             );
         }
-        let part = |index: u64| BdevSpec {
-            name: part_name(below.name(), index),
-            aliases: Vec::new(),
-            product_name: PRODUCT_NAME,
-            uuid: derived_uuid(below, &format!("split {index}")),
-            block_size: below.block_size(),
-            num_blocks: each,
-            ops: ops(below),
-            // The base's channel cuts what the base cannot take.
-            limits: Limits::default(),
-            numa_node: below.numa_node(),
-            device: Arc::new(Part { base: base.clone(), first_block: index * each }),
+        let part = |index: u64| {
+            let uuid = derived_uuid(below, &format!("split {index}"));
+            let device = Arc::new(Part { base: base.clone(), first_block: index * each });
+            let like_base =
+                BdevSpec::over(below, part_name(below.name(), index), PRODUCT_NAME, Some(uuid), device);
+            BdevSpec { num_blocks: each, ops: ops(below), ..like_base }
         };
         Ok((0..count).map(part).collect())
     }
