@@ -16,12 +16,14 @@ use std::sync::atomic::{
 };
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
+use tgt_env::probe::Text;
 use tgt_reactor::{Handle, ReactorId};
 use uuid::Uuid;
 
 /// A registered bdev. Control threads; io channels read its atomics.
 pub struct Bdev {
     spec: BdevSpec,
+    probe_name: Text,
     num_blocks: AtomicU64,
     removed: AtomicBool,
     generation_all: AtomicU32,
@@ -96,6 +98,7 @@ impl Bdev {
     pub(crate) fn new(spec: BdevSpec, notifications: Arc<Notifications>, modules: Arc<Modules>) -> Bdev {
         Bdev {
             num_blocks: AtomicU64::new(spec.num_blocks),
+            probe_name: Text::new(&spec.name),
             spec,
             removed: AtomicBool::new(false),
             generation_all: AtomicU32::new(0),
@@ -117,6 +120,11 @@ impl Bdev {
     #[must_use]
     pub fn name(&self) -> &str {
         &self.spec.name
+    }
+
+    /// Where probes find its name, as long as it lives.
+    pub(crate) fn probe_name(&self) -> usize {
+        self.probe_name.address()
     }
 
     /// Further names, its UUID among them.

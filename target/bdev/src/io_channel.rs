@@ -11,10 +11,11 @@
 //! poll:   module.poll ─► accounts ─► children to split.rs and emulate.rs, the rest to the opener
 //! ```
 //! Here: the straight way down and up. `seldom.rs`: everything else that may happen to an IO. `locks.rs`: range
-//! locks. `exclusive.rs`: compare-and-writes that lock their blocks.
+//! locks. `exclusive.rs`: compare-and-writes that lock their blocks. `probes.rs`: static probes.
 
 mod exclusive;
 mod locks;
+mod probes;
 mod seldom;
 
 use self::exclusive::Exclusive;
@@ -25,7 +26,7 @@ use crate::desc::DescShared;
 use crate::device::OpSet;
 use crate::emulate::Emulations;
 use crate::histogram::Histogram;
-use crate::io::{Io, Op, Tag};
+use crate::io::{Done, Io, Op, Tag};
 use crate::qos::Gate;
 use crate::split::Splits;
 use crate::stats::ChannelStats;
@@ -91,6 +92,8 @@ pub struct IoChannel {
     timeouts: Option<Timeouts>,
     events: VecDeque<Event>,
     id: u64,
+    /// Address of the bdev's name, for probes.
+    probe_name: usize,
     /// The desc's, one pointer nearer.
     bdev: Arc<Bdev>,
     desc: Arc<DescShared>,
@@ -139,6 +142,7 @@ impl IoChannel {
             timeouts: timeout.map(|timeout| Timeouts::new(timeout, cx.now())),
             events: VecDeque::new(),
             id,
+            probe_name: bdev.probe_name(),
             bdev: bdev.clone(),
             desc,
         };
@@ -168,6 +172,7 @@ impl IoChannel {
     /// Takes an IO. `Err(io)` only if 4096 IOs (`WAITING_MAX`) already wait for the module: try again after a completion.
     #[inline]
     pub fn submit(&mut self, cx: &mut Cx, mut io: Io) -> Result<(), Io> {
+        self.probe_submit(&io);
         if !self.goes_straight(&io) {
             return self.submit_slowly(cx, io);
         }
@@ -185,11 +190,15 @@ impl IoChannel {
     pub fn poll(&mut self, cx: &mut Cx, done: &mut DoneQueue) -> Work {
         let first = done.len();
         let mut work = self.module.poll(cx, done);
-        if self.busy_inside || self.changes != self.bdev.changes() {
+        // What the module has ended is what surfaces, unless there is more to do.
+        let straight = !self.busy_inside && self.changes == self.bdev.changes();
+        if !straight {
             work = work.max(self.poll_inside(cx, done, first));
         }
         let now = cx.now();
-        for done in done.iter_from(first) {
+        let surfacing = done.slice_from(first);
+        self.probe_surfacing(surfacing, now, straight);
+        for done in surfacing {
             self.stats.book(done, now);
             self.in_flight -= 1;
             if let Some(timeouts) = &mut self.timeouts {
@@ -197,18 +206,18 @@ impl IoChannel {
             }
         }
         if self.watched {
-            self.be_watched(now, done, first);
+            self.be_watched(now, surfacing);
         }
         work
     }
 
-    fn be_watched(&mut self, now: Ticks, done: &DoneQueue, first: usize) {
+    fn be_watched(&mut self, now: Ticks, surfacing: &[Done]) {
         self.stats.note_depth(self.in_flight);
         if let Some(histogram) = &self.histogram {
-            done.iter_from(first).for_each(|done| histogram.book(done, now));
+            surfacing.iter().for_each(|done| histogram.book(done, now));
         }
         if let Some(tracer) = &mut self.tracer {
-            done.iter_from(first).for_each(|done| tracer.completed(done, now));
+            surfacing.iter().for_each(|done| tracer.completed(done, now));
         }
     }
 
@@ -271,11 +280,17 @@ impl IoChannel {
     /// Hands an IO to the module, or lets it wait behind those that already do.
     #[inline]
     fn forward(&mut self, cx: &mut Cx, io: Io) -> Result<(), Io> {
-        let refused = if self.waiting.is_empty() { self.module.submit(cx, io) } else { Err(io) };
+        let refused = if self.waiting.is_empty() { self.submit_to_module(cx, io) } else { Err(io) };
         match refused {
             Ok(()) => Ok(()),
             Err(io) => self.wait(io),
         }
+    }
+
+    #[inline]
+    fn submit_to_module(&mut self, cx: &mut Cx, io: Io) -> Result<(), Io> {
+        self.probe_module_submit(&io);
+        self.module.submit(cx, io)
     }
 
     #[cold]

@@ -196,6 +196,7 @@ impl IoChannel {
         if !io.op.has_range() {
             return self.submit(cx, io);
         }
+        self.probe_submit(&io);
         let allowed = self.check(&io).and_then(|()| match lock.lets_its_owner(&self.bdev, &io) {
             true => Ok(()),
             false => Err(IoStatus::INVALID_FIELD),

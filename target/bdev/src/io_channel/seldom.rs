@@ -192,13 +192,14 @@ impl IoChannel {
             return Ok(());
         }
         // Not queued behind others: it would wait for the very IO it is to stop.
-        self.module.submit(cx, io)
+        self.submit_to_module(cx, io)
     }
 
     /// Everything a poll has to do beyond passing completions on.
     #[cold]
     pub(super) fn poll_inside(&mut self, cx: &mut Cx, done: &mut DoneQueue, first: usize) -> Work {
         let (before, held) = (done.len(), self.held());
+        self.probe_module_done(done.slice_from(first));
         self.take_children(cx, done, first);
         self.notice_changes(cx);
         self.retry_waiting(cx);
@@ -277,7 +278,7 @@ impl IoChannel {
 
     fn retry_waiting(&mut self, cx: &mut Cx) {
         while let Some(io) = self.waiting.pop_front() {
-            if let Err(io) = self.module.submit(cx, io) {
+            if let Err(io) = self.submit_to_module(cx, io) {
                 self.waiting.push_front(io);
                 return;
             }
