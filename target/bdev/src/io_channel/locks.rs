@@ -18,7 +18,6 @@ use crate::range_lock::{KeepsOut, Lock, LockError, RangeLock, Waker};
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
-use tgt_env::clock::Ticks;
 use tgt_reactor::Cx;
 use tgt_status::IoStatus;
 
@@ -204,13 +203,7 @@ impl IoChannel {
         if let Err(status) = allowed {
             return self.end_here(cx, io, status);
         }
-        if io.submitted == Ticks::ZERO {
-            io.submitted = cx.now();
-        }
-        if let Some(tracer) = &mut self.tracer {
-            tracer.submitted(&io);
-        }
-        let submitted = io.submitted;
+        let submitted = self.stamp(cx, &mut io);
         self.pass_freely(cx, io)?;
         self.took(submitted);
         self.busy_inside = true;

@@ -54,13 +54,7 @@ impl IoChannel {
         if let Err(status) = self.check(&io) {
             return self.end_here(cx, io, status);
         }
-        if io.submitted == Ticks::ZERO {
-            io.submitted = cx.now();
-        }
-        if let Some(tracer) = &mut self.tracer {
-            tracer.submitted(&io);
-        }
-        let submitted = io.submitted;
+        let submitted = self.stamp(cx, &mut io);
         if io.op == Op::Abort {
             self.abort(cx, io)?;
         } else {
@@ -69,6 +63,17 @@ impl IoChannel {
         self.took(submitted);
         self.busy_inside = true;
         Ok(())
+    }
+
+    /// Stamps an IO that has passed the checks, and lets a trace see it.
+    pub(super) fn stamp(&mut self, cx: &Cx, io: &mut Io) -> Ticks {
+        if io.submitted == Ticks::ZERO {
+            io.submitted = cx.now();
+        }
+        if let Some(tracer) = &mut self.tracer {
+            tracer.submitted(io);
+        }
+        io.submitted
     }
 
     /// Through the rate limits.
