@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Instructions per IO of the null bdev, and of a passthru and a split part on one, load generator and block layer included, by callgrind: (Ir(2N) - Ir(N)) / N.
+# Instructions per IO of the null bdev, of one whose latencies a histogram counts, and of a passthru and a split part on one, load generator and block layer included, by callgrind: (Ir(2N) - Ir(N)) / N.
 # Counts, not seconds: the same on a busy machine. Only what the job's poll calls is counted, so the reactor's own
 # turn is not in it. Needs valgrind. The target polls, because valgrind lets no other thread run while one sleeps
 # in an io_uring.
@@ -12,6 +12,8 @@ trap 'rm -rf "$out"' EXIT
 cat >"$out/config.json" <<JSON
 {"subsystems":[{"subsystem":"bdev","config":[
  {"method":"bdev_null_create","params":{"name":"Null0","num_blocks":2097152,"block_size":512}},
+ {"method":"bdev_null_create","params":{"name":"Counted","num_blocks":2097152,"block_size":512}},
+ {"method":"bdev_enable_histogram","params":{"name":"Counted","enable":true}},
  {"method":"bdev_null_create","params":{"name":"Null1","num_blocks":2097152,"block_size":512}},
  {"method":"bdev_null_create","params":{"name":"Null2","num_blocks":2097152,"block_size":512}},
  {"method":"bdev_passthru_create","params":{"name":"Pass","base_bdev_name":"Null1"}},
@@ -25,7 +27,7 @@ instructions() { # bdev, queue depth, number of IOs, further options
 }
 for depth in 1 128; do
     for option in "" --no-latency; do
-        for bdev in Null0 Pass Null2p1; do
+        for bdev in Null0 Counted Pass Null2p1; do
             few=$(instructions "$bdev" "$depth" 20000 $option)
             many=$(instructions "$bdev" "$depth" 40000 $option)
             echo "$bdev, randread 4096, qd $depth ${option:-with latencies}: $(( (many - few) / 20000 )) instructions per IO"

@@ -13,7 +13,7 @@ use perf_load::{JobSpec, Limit, Report, Workload};
 use std::sync::Arc;
 use test_bdevs::{hop, mirror2};
 use tgt_bdev::stack::Stack;
-use tgt_bdev::{Bdevs, DmaBuf};
+use tgt_bdev::{Bdevs, DmaBuf, HistogramSpec};
 use tgt_env::memory::{Memory, MemoryConfig};
 use tgt_reactor::{Handle, Reactors, SleepPolicy, StartOptions};
 
@@ -42,6 +42,7 @@ fn cases() -> Vec<Case> {
     for workload in [Workload::RandRead, Workload::RandWrite] {
         for queue_depth in [1, 128] {
             cases.push(case("null", "Null0", 4096, workload, queue_depth, true));
+            cases.push(case("null, histogram", "NullCounted", 4096, workload, queue_depth, true));
             cases.push(case("null, --no-latency", "Null0", 4096, workload, queue_depth, false));
         }
     }
@@ -68,11 +69,13 @@ fn cases() -> Vec<Case> {
 
 fn make_bdevs(reactors: &[Handle]) -> Arc<Bdevs> {
     let bdevs = Bdevs::new();
-    for name in ["Null0", "Null1", "Null2", "NullBase", "NullUnder", "NullDeep", "NullSplit"] {
+    for name in ["Null0", "NullCounted", "Null1", "Null2", "NullBase", "NullUnder", "NullDeep", "NullSplit"] {
         let name = name.to_owned();
         let spec = bdev_null::NullSpec { name, uuid: None, block_size: 512, num_blocks: 1 << 21 };
         bdev_null::create(&bdevs, spec).expect("a null bdev");
     }
+    let counted = bdevs.get("NullCounted").expect("just made");
+    counted.set_histogram(Some(HistogramSpec::default()));
     let spec = bdev_malloc::MallocSpec {
         name: "Malloc0".to_owned(),
         uuid: None,

@@ -3,6 +3,8 @@
 use rpc_registry::{Asker, MAX_RESULT_BYTES, Registry, RpcError, Scope, codes, to_ascii};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
+use std::time::Instant;
+use tgt_env::probe;
 
 /// The members of a request. Others are refused, and so is a member given twice.
 #[derive(Deserialize)]
@@ -87,11 +89,28 @@ fn single(registry: &Registry, asker: &Asker, scope: &Scope, request: &str) -> O
         Ok(method) => method,
         Err(why) => return Some(invalid(&id, why)),
     };
-    match registry.call_for(asker, scope, &method, envelope.params) {
+    match call(registry, asker, scope, &method, envelope.params) {
         Ok(_) if id == "null" => None,
         Ok(result) => Some(format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{result}}}"#)),
         Err(error) => Some(refusal(&id, &error)),
     }
+}
+
+/// Calls a method, between its two probes.
+fn call(
+    registry: &Registry,
+    asker: &Asker,
+    scope: &Scope,
+    method: &str,
+    params: Option<&RawValue>,
+) -> Result<String, RpcError> {
+    let (address, length) = (method.as_ptr() as usize, method.len());
+    probe::rpc_call(address, length);
+    let began = Instant::now();
+    let outcome = registry.call_for(asker, scope, method, params);
+    let code = outcome.as_ref().map_or_else(|error| error.code, |_| 0);
+    probe::rpc_done(address, length, code, began.elapsed().as_nanos() as u64);
+    outcome
 }
 
 impl Envelope<'_> {

@@ -6,7 +6,7 @@ use crate::histogram::{Counts, Histogram, HistogramSpec};
 use crate::modules::Modules;
 use crate::notify::{NotificationKind, Notifications};
 use crate::qos::{Qos, RateLimits};
-use crate::quiesce::Pauses;
+use crate::range_lock::{Lock, LockQueue};
 use crate::sampling::{QueueDepth, Samples};
 use crate::stats::{ChannelStats, Generation, IoStats, ResetMode};
 use crate::trace::{TraceRing, TracedIo};
@@ -16,12 +16,14 @@ use std::sync::atomic::{
 };
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
+use tgt_env::probe::Text;
 use tgt_reactor::{Handle, ReactorId};
 use uuid::Uuid;
 
 /// A registered bdev. Control threads; io channels read its atomics.
 pub struct Bdev {
     spec: BdevSpec,
+    probe_name: Text,
     num_blocks: AtomicU64,
     removed: AtomicBool,
     generation_all: AtomicU32,
@@ -33,11 +35,10 @@ pub struct Bdev {
     changes: AtomicU32,
     pub(crate) control: Mutex<Control>,
     closed: Condvar,
-    /// The pause in force; zero: none.
-    pub(crate) pause: AtomicU64,
-    /// The last pause that all channels have acknowledged.
-    pub(crate) quiet: AtomicU64,
-    pub(crate) quiet_changed: Condvar,
+    /// Raised when other range locks are in force.
+    pub(crate) locks_version: AtomicU64,
+    /// A thread's lock is held, or the bdev is removed.
+    pub(crate) locks_changed: Condvar,
     notifications: Arc<Notifications>,
     modules: Arc<Modules>,
 }
@@ -48,7 +49,7 @@ pub(crate) struct Control {
     pub(crate) descs: Vec<DescInfo>,
     pub(crate) claim: Claim,
     pub(crate) channels: Vec<ChannelEntry>,
-    pub(crate) pauses: Pauses,
+    pub(crate) locks: LockQueue,
     /// Totals of channels that were closed since the last reset.
     closed_stats: IoStats,
     /// While latencies are counted: what closed channels have counted.
@@ -65,8 +66,6 @@ pub(crate) struct ChannelEntry {
     pub(crate) reactor: Handle,
     pub(crate) opener: Arc<str>,
     pub(crate) stats: Arc<ChannelStats>,
-    /// The last pause it has acknowledged.
-    pub(crate) quiet_for: u64,
     histogram: Option<Arc<Histogram>>,
     trace: Option<Arc<TraceRing>>,
 }
@@ -99,6 +98,7 @@ impl Bdev {
     pub(crate) fn new(spec: BdevSpec, notifications: Arc<Notifications>, modules: Arc<Modules>) -> Bdev {
         Bdev {
             num_blocks: AtomicU64::new(spec.num_blocks),
+            probe_name: Text::new(&spec.name),
             spec,
             removed: AtomicBool::new(false),
             generation_all: AtomicU32::new(0),
@@ -109,9 +109,8 @@ impl Bdev {
             changes: AtomicU32::new(0),
             control: Mutex::default(),
             closed: Condvar::new(),
-            pause: AtomicU64::new(0),
-            quiet: AtomicU64::new(0),
-            quiet_changed: Condvar::new(),
+            locks_version: AtomicU64::new(0),
+            locks_changed: Condvar::new(),
             notifications,
             modules,
         }
@@ -121,6 +120,11 @@ impl Bdev {
     #[must_use]
     pub fn name(&self) -> &str {
         &self.spec.name
+    }
+
+    /// Where probes find its name, as long as it lives.
+    pub(crate) fn probe_name(&self) -> usize {
+        self.probe_name.address()
     }
 
     /// Further names, its UUID among them.
@@ -362,7 +366,7 @@ impl Bdev {
         let control = self.control();
         self.removed.store(true, Release);
         self.announce(&control);
-        self.quiet_changed.notify_all();
+        self.locks_changed.notify_all();
     }
 
     /// Waits until nobody has it open. Returns those who still have when `patience` is over.
@@ -398,23 +402,21 @@ impl Bdev {
         self.changes.load(Acquire)
     }
 
-    /// Lists a channel. Returns the pause in force too, which counts as acknowledged: nothing of it is in the device.
-    pub(crate) fn add_channel(&self, reactor: Handle, opener: Arc<str>) -> (u64, Arc<ChannelStats>, u64) {
+    /// Lists a channel. Returns the locks in force and their version too: it need not acknowledge them, as nothing of it
+    /// is in the device.
+    pub(crate) fn add_channel(
+        &self,
+        reactor: Handle,
+        opener: Arc<str>,
+    ) -> (u64, Arc<ChannelStats>, (u64, Vec<Arc<Lock>>)) {
         let mut control = self.control();
-        let (id, quiet_for) = (control.next_id(), self.pause());
+        let id = control.next_id();
+        let locks = (self.locks_version.load(Acquire), control.locks.in_force().cloned().collect());
         let stats = Arc::new(ChannelStats::new(self.generation()));
         let histogram = control.histogram.as_ref().map(|counts| Arc::new(Histogram::new(counts.spec)));
         let trace = (control.trace_every > 0).then(|| Arc::new(TraceRing::new(control.trace_every)));
-        control.channels.push(ChannelEntry {
-            id,
-            reactor,
-            opener,
-            stats: stats.clone(),
-            quiet_for,
-            histogram,
-            trace,
-        });
-        (id, stats, quiet_for)
+        control.channels.push(ChannelEntry { id, reactor, opener, stats: stats.clone(), histogram, trace });
+        (id, stats, locks)
     }
 
     pub(crate) fn remove_channel(&self, id: u64) {
@@ -426,7 +428,8 @@ impl Bdev {
                 histogram.add_to(counts);
             }
             control.closed_stats.add(&channel.stats.snapshot(generation));
-            self.look_if_quiet(&control);
+            control.locks.channel_closed(id);
+            self.grant_locks(&mut control);
         }
     }
 

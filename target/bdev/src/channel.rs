@@ -61,6 +61,8 @@ impl DoneQueue {
     #[inline]
     pub fn take_all(&mut self, other: &mut DoneQueue) {
         if self.0.is_empty() {
+            // So that what is pushed to it next lies in one piece.
+            self.0.clear();
             std::mem::swap(&mut self.0, &mut other.0);
         } else {
             self.0.append(&mut other.0);
@@ -71,6 +73,13 @@ impl DoneQueue {
     #[inline]
     pub(crate) fn iter_from(&self, from: usize) -> impl Iterator<Item = &Done> {
         self.0.range(from..)
+    }
+
+    /// As [`DoneQueue::iter_from`], in one piece of memory, which is cheaper to go through. They lie so already, unless
+    /// they were pushed one by one to a queue that was not emptied by [`DoneQueue::take_all`].
+    #[inline]
+    pub(crate) fn slice_from(&mut self, from: usize) -> &[Done] {
+        &self.0.make_contiguous()[from..]
     }
 
     /// Takes the completions from index `from` on for which `take` is true, in order.

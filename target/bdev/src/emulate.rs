@@ -7,7 +7,7 @@
 //!            one piece of each is out at a time ─► child_done ─► the next piece, or the end
 //! ```
 //! A piece is at most 128 KiB and lies in a buffer of its own, from the reactor's pool. A compare-and-write comes here
-//! when nothing else is on the bdev: see `io_channel/pause.rs`. One that fails or is stopped while it writes has written
+//! when its blocks are locked: see `io_channel/exclusive.rs`. One that fails or is stopped while it writes has written
 //! a part, as any write.
 
 use crate::channel::DoneQueue;
@@ -34,14 +34,21 @@ pub(crate) struct Emulations {
     running: usize,
     /// Slots that have a piece to send, each once.
     ready: VecDeque<u8>,
-    waiting: VecDeque<Io>,
-    /// A compare-and-write runs.
+    waiting: VecDeque<Waiting>,
+    /// A compare-and-write runs for which the channel itself has locked the blocks.
+    exclusive: bool,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    io: Io,
     exclusive: bool,
 }
 
 #[derive(Debug)]
 struct Running {
     io: Io,
+    exclusive: bool,
     step: Step,
     /// Blocks that are done with, in this step or, for a copy, in both.
     at: u32,
@@ -81,7 +88,7 @@ impl Emulations {
         self.running > 0 || !self.waiting.is_empty()
     }
 
-    /// True while a compare-and-write runs.
+    /// True while a compare-and-write runs that entered as exclusive.
     pub(crate) fn exclusive(&self) -> bool {
         self.exclusive
     }
@@ -91,15 +98,15 @@ impl Emulations {
         if self.waiting.len() >= waiting_max {
             return Err(io);
         }
-        self.waiting.push_back(io);
+        self.waiting.push_back(Waiting { io, exclusive: false });
         Ok(())
     }
 
-    /// Takes the compare-and-write that has the bdev to itself.
+    /// Takes a compare-and-write whose blocks the channel itself has locked; one at a time.
     pub(crate) fn enter_exclusive(&mut self, io: Io) {
         debug_assert!(!self.exclusive && io.op == Op::CompareAndWrite);
         self.exclusive = true;
-        self.waiting.push_front(io);
+        self.waiting.push_front(Waiting { io, exclusive: true });
     }
 
     /// The next piece to submit, if there is one: a child whose tag is this table's.
@@ -135,10 +142,10 @@ impl Emulations {
     /// Stops the IO with this tag: at once if it waits, otherwise when its piece has come back.
     pub(crate) fn abort(&mut self, target: Tag, ended: &mut DoneQueue) -> bool {
         let is_target = |io: &Io| io.tag == target && !io.child;
-        if let Some(index) = self.waiting.iter().position(is_target) {
-            let victim = self.waiting.remove(index).expect("just found");
-            self.forget_exclusive(&victim);
-            ended.push(victim.complete(IoStatus::ABORTED));
+        if let Some(index) = self.waiting.iter().position(|waiting| is_target(&waiting.io)) {
+            let Waiting { io, exclusive } = self.waiting.remove(index).expect("just found");
+            self.exclusive &= !exclusive;
+            ended.push(io.complete(IoStatus::ABORTED));
             return true;
         }
         let running = self.slots.iter_mut().flatten().find(|running| is_target(&running.io));
@@ -147,8 +154,8 @@ impl Emulations {
 
     /// The bdev is gone: what waits ends now, what runs when its piece has come back.
     pub(crate) fn fail_all(&mut self, status: IoStatus, ended: &mut DoneQueue) {
-        while let Some(io) = self.waiting.pop_front() {
-            self.forget_exclusive(&io);
+        while let Some(Waiting { io, exclusive }) = self.waiting.pop_front() {
+            self.exclusive &= !exclusive;
             ended.push(io.complete(status));
         }
         self.slots.iter_mut().flatten().for_each(|running| running.status = running.status.and(status));
@@ -156,11 +163,12 @@ impl Emulations {
 
     fn start_waiting(&mut self) {
         while self.running < RUNNING_MAX
-            && let Some(io) = self.waiting.pop_front()
+            && let Some(Waiting { io, exclusive }) = self.waiting.pop_front()
         {
             let slot = self.slots.iter().position(Option::is_none).expect("fewer run than there are slots");
             let (buf, status) = (Bufs::none(), IoStatus::SUCCESS);
-            let running = Running { io, step: Step::Read, at: 0, piece: 0, buf, status, out: false };
+            let running =
+                Running { io, exclusive, step: Step::Read, at: 0, piece: 0, buf, status, out: false };
             self.slots[slot] = Some(running);
             self.running += 1;
             self.ready.push_back(slot as u8);
@@ -171,12 +179,8 @@ impl Emulations {
         let running = self.slots[usize::from(slot)].take().expect("it runs until now");
         debug_assert!(!running.out);
         self.running -= 1;
-        self.forget_exclusive(&running.io);
+        self.exclusive &= !running.exclusive;
         ended.push(running.io.complete(status));
-    }
-
-    fn forget_exclusive(&mut self, io: &Io) {
-        self.exclusive &= io.op != Op::CompareAndWrite;
     }
 }
 

@@ -2,27 +2,31 @@
 //!
 //! ```text
 //! submit: check ─ bad ──────────────────────────► ended here, surfaces at the next poll
-//!           │ the bdev is paused ───────────────► held back, io_channel/pause.rs
 //!           │ the bdev has a rate limit ────────► qos.rs, goes on when its time has come
+//!           │ its blocks are locked ────────────► held back, io_channel/locks.rs
 //!           │ the device cannot do it itself ───► emulate.rs, pieces come back here
 //!           │ too long, crosses a boundary ─────► split.rs, children come back here
 //!           ▼
 //!         module.submit ─ Err(io) ──────────────► waiting, tried again at the next poll
 //! poll:   module.poll ─► accounts ─► children to split.rs and emulate.rs, the rest to the opener
 //! ```
-//! Here: the straight way down and up. `seldom.rs`: everything else that may happen to an IO. `pause.rs`: pauses.
+//! Here: the straight way down and up. `seldom.rs`: everything else that may happen to an IO. `locks.rs`: range
+//! locks. `exclusive.rs`: compare-and-writes that lock their blocks. `probes.rs`: static probes.
 
-mod pause;
+mod exclusive;
+mod locks;
+mod probes;
 mod seldom;
 
-use self::pause::Pausing;
+use self::exclusive::Exclusive;
+use self::locks::Locks;
 use crate::bdev::Bdev;
 use crate::channel::{Channel, DoneQueue};
 use crate::desc::DescShared;
 use crate::device::OpSet;
 use crate::emulate::Emulations;
 use crate::histogram::Histogram;
-use crate::io::{Io, Op, Tag};
+use crate::io::{Done, Io, Op, Tag};
 use crate::qos::Gate;
 use crate::split::Splits;
 use crate::stats::ChannelStats;
@@ -66,7 +70,7 @@ pub struct IoChannel {
     changes: u32,
     /// Reads and writes pass the gate: there is a rate limit, or IO that it has held back.
     limited: bool,
-    /// No IO may pass as it comes: reads and writes are limited, everything is held back, or IO is traced.
+    /// No IO may pass as it comes: reads and writes are limited, blocks are locked, or IO is traced.
     diverted: bool,
     /// Nothing is diverted and nothing is ever split: an IO goes straight to the module.
     plain: bool,
@@ -83,10 +87,13 @@ pub struct IoChannel {
     emulations: Emulations,
     /// Pieces of emulations that had to be split, on their way back.
     pieces: DoneQueue,
-    pausing: Pausing,
+    locks: Locks,
+    exclusive: Exclusive,
     timeouts: Option<Timeouts>,
     events: VecDeque<Event>,
     id: u64,
+    /// Address of the bdev's name, for probes.
+    probe_name: usize,
     /// The desc's, one pointer nearer.
     bdev: Arc<Bdev>,
     desc: Arc<DescShared>,
@@ -104,7 +111,7 @@ impl IoChannel {
         let own = cx.peers()[cx.id().0 as usize].clone();
         // Read first: what changes from here on is noticed by the first poll.
         let changes = bdev.changes();
-        let (id, stats, pause) = bdev.add_channel(own, desc.opener.clone());
+        let (id, stats, locks) = bdev.add_channel(own, desc.opener.clone());
         let splits = Splits::new(bdev.limits(), bdev.block_size());
         let forbidden = Op::ALL.into_iter().filter(|op| op.is_write() && !may_write);
         let mut channel = IoChannel {
@@ -130,10 +137,12 @@ impl IoChannel {
             gate: Gate::new(bdev.qos().clone(), bdev.block_size()),
             emulations: Emulations::new(bdev.block_size()),
             pieces: DoneQueue::default(),
-            pausing: Pausing::new(pause),
+            locks: Locks::new(locks),
+            exclusive: Exclusive::default(),
             timeouts: timeout.map(|timeout| Timeouts::new(timeout, cx.now())),
             events: VecDeque::new(),
             id,
+            probe_name: bdev.probe_name(),
             bdev: bdev.clone(),
             desc,
         };
@@ -163,6 +172,7 @@ impl IoChannel {
     /// Takes an IO. `Err(io)` only if 4096 IOs (`WAITING_MAX`) already wait for the module: try again after a completion.
     #[inline]
     pub fn submit(&mut self, cx: &mut Cx, mut io: Io) -> Result<(), Io> {
+        self.probe_submit(&io);
         if !self.goes_straight(&io) {
             return self.submit_slowly(cx, io);
         }
@@ -180,11 +190,15 @@ impl IoChannel {
     pub fn poll(&mut self, cx: &mut Cx, done: &mut DoneQueue) -> Work {
         let first = done.len();
         let mut work = self.module.poll(cx, done);
-        if self.busy_inside || self.changes != self.bdev.changes() {
+        // What the module has ended is what surfaces, unless there is more to do.
+        let straight = !self.busy_inside && self.changes == self.bdev.changes();
+        if !straight {
             work = work.max(self.poll_inside(cx, done, first));
         }
         let now = cx.now();
-        for done in done.iter_from(first) {
+        let surfacing = done.slice_from(first);
+        self.probe_surfacing(surfacing, now, straight);
+        for done in surfacing {
             self.stats.book(done, now);
             self.in_flight -= 1;
             if let Some(timeouts) = &mut self.timeouts {
@@ -192,18 +206,18 @@ impl IoChannel {
             }
         }
         if self.watched {
-            self.be_watched(now, done, first);
+            self.be_watched(now, surfacing);
         }
         work
     }
 
-    fn be_watched(&mut self, now: Ticks, done: &DoneQueue, first: usize) {
+    fn be_watched(&mut self, now: Ticks, surfacing: &[Done]) {
         self.stats.note_depth(self.in_flight);
         if let Some(histogram) = &self.histogram {
-            done.iter_from(first).for_each(|done| histogram.book(done, now));
+            surfacing.iter().for_each(|done| histogram.book(done, now));
         }
         if let Some(tracer) = &mut self.tracer {
-            done.iter_from(first).for_each(|done| tracer.completed(done, now));
+            surfacing.iter().for_each(|done| tracer.completed(done, now));
         }
     }
 
@@ -266,11 +280,17 @@ impl IoChannel {
     /// Hands an IO to the module, or lets it wait behind those that already do.
     #[inline]
     fn forward(&mut self, cx: &mut Cx, io: Io) -> Result<(), Io> {
-        let refused = if self.waiting.is_empty() { self.module.submit(cx, io) } else { Err(io) };
+        let refused = if self.waiting.is_empty() { self.submit_to_module(cx, io) } else { Err(io) };
         match refused {
             Ok(()) => Ok(()),
             Err(io) => self.wait(io),
         }
+    }
+
+    #[inline]
+    fn submit_to_module(&mut self, cx: &mut Cx, io: Io) -> Result<(), Io> {
+        self.probe_module_submit(&io);
+        self.module.submit(cx, io)
     }
 
     #[cold]
@@ -301,7 +321,7 @@ impl IoChannel {
 
 impl Drop for IoChannel {
     fn drop(&mut self) {
-        self.pausing.close(&self.bdev);
+        self.exclusive.close();
         self.bdev().remove_channel(self.id);
         assert!(
             self.in_flight == 0 || std::thread::panicking(),

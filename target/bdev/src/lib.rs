@@ -14,14 +14,14 @@
 //! **Invariants.** Every `Io` completes exactly once (its token panics when dropped). A completion never surfaces
 //! inside the submit that caused it. "No slot" is not an error: the module hands the `Io` back and this layer queues
 //! it. A module sees only IO that is in range, supported, allowed to its opener and within its limits. Nothing
-//! succeeds on a removed bdev. While a pause is quiet, nothing but its holder's IO reaches the device. An open channel is
-//! polled: one that is not holds pauses and removals up.
+//! succeeds on a removed bdev. While a range lock is held, nothing that it keeps out is in the device but its owner's. An
+//! open channel is polled: one that is not holds locks and removals up.
 //!
 //! **Map.** Per IO: `io.rs` Io and Done · `channel.rs` the trait · `io_channel.rs` checks, queueing, accounts ·
-//! `io_channel/` what happens seldom, pauses · `split.rs` · `emulate.rs` and `copy.rs` what devices cannot do ·
+//! `io_channel/` what happens seldom, range locks, compare-and-writes · `split.rs` · `emulate.rs` and `copy.rs` what devices cannot do ·
 //! `qos.rs` rate limits · `timeouts.rs` · `stats.rs` · `histogram.rs` · `trace.rs` one IO of many. Control: `device.rs` what a module
 //! provides · `bdev.rs` the registered object · `bdevs.rs` the list of them · `modules.rs` who hears of them · `stack/`
-//! bdevs on a named base · `desc.rs` handles and claims · `quiesce.rs` pauses · `notify.rs` what happened · `sampling.rs` queue depth over
+//! bdevs on a named base · `desc.rs` handles and claims · `range_lock.rs` locks on blocks · `notify.rs` what happened · `sampling.rs` queue depth over
 //! time · `rpc/` the methods.
 //!
 //! **Tests.** `tests/` in this folder, with a scripted device; the shape is proved by the crate `test-bdevs`.
@@ -39,7 +39,7 @@ mod io_channel;
 mod modules;
 mod notify;
 mod qos;
-mod quiesce;
+mod range_lock;
 pub mod rpc;
 mod sampling;
 mod split;
@@ -63,7 +63,7 @@ pub use io_channel::{Event, IoChannel};
 pub use modules::Module;
 pub use notify::{Notification, NotificationKind, Notifications};
 pub use qos::RateLimits;
-pub use quiesce::{QuiesceError, Quiesced};
+pub use range_lock::{KeepsOut, LOCK_RANGES_MAX, LOCKS_MAX, LockError, RangeLock};
 pub use sampling::QueueDepth;
 pub use stats::{IoStats, OpStats, ResetMode};
 pub use trace::{TRACED_MAX, TracedIo};

@@ -5,7 +5,8 @@
 //! head of a channel's queue takes a slot: channels take turns, however much each of them has queued. All channels of a
 //! bdev share the limits through atomics; there is no lock and no reactor of its own.
 //!
-//! IO that is stopped while it waits has spent its slot. Operations without data (unmap, flush, …) are not limited, as
+//! Range locks stand behind the limits: IO that a lock holds back has taken its slot, and does not take another when the
+//! lock goes. IO that is stopped while it waits has spent its slot. Operations without data (unmap, flush, …) are not limited, as
 //! in SPDK.
 
 use crate::io::{Io, Op, Tag};

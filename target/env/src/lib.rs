@@ -19,7 +19,7 @@
 //! * [`uring::Uring`]: only the thread that made it; the compiler sees to that.
 //! * [`cores`]: any thread; [`cores::usable_cores`] for the first time before any thread is pinned.
 //! * [`core_lock`]: control threads; it makes system calls.
-//! * [`bufs`] and [`clock`] say it themselves.
+//! * [`bufs`], [`clock`] and [`probe`] say it themselves.
 //!
 //! **Invariants.**
 //! * Memory handed out is mapped and is nobody else's until it is dropped; a fresh region reads zero.
@@ -36,7 +36,7 @@
 //! `machine` what /proc and /sys say, `advice` the operator's line, `observer`, `stats`, `config`, `class`, `error`.
 //! `uring.rs` and `uring/`: the ring, its `slots` and sources, `files` that are read and written, its `error`s. `cores.rs` and `cores/`: `mask` and
 //! `lcores` notations. `core_lock.rs` and `core_lock/`: the protocol, one lock `file`. `bufs/`: the buffers of one
-//! IO. `clock.rs`: the time a reactor reads once a turn.
+//! IO. `clock.rs`: the time a reactor reads once a turn. `probe.rs`: places where tracing tools attach.
 //!
 //! **Where the tests are.** Beside the code; `memory/tests.rs`, `uring/tests.rs`, `core_lock/tests.rs` and
 //! `bufs/tests.rs` for those that cross files. Tests that set process-wide limits, or need a second process, start
@@ -47,6 +47,7 @@ pub mod clock;
 pub mod core_lock;
 pub mod cores;
 pub mod memory;
+pub mod probe;
 pub mod uring;
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 use tgt_env::clock::Ticks;
+use tgt_env::probe;
 use tgt_env::uring::{SourceId, Uring, UringError};
 use tgt_ring::{Doorbell, Inbox};
 
@@ -226,9 +227,12 @@ impl Reactor {
         }
         self.stats.fell_asleep();
         let timeout = (wake_at != Ticks::NEVER).then(|| (wake_at - now).as_duration());
+        let longest_ns = timeout.map_or(u64::MAX, |timeout| timeout.as_nanos() as u64);
+        probe::reactor_sleep(self.cx.id().0, longest_ns);
         let waited = self.cx.uring().wait(timeout);
         self.holding = false;
         self.stats.woke();
+        probe::reactor_wake(self.cx.id().0);
         self.bell.woke();
         self.report(waited.map(drop));
         self.forget_bell_completions();

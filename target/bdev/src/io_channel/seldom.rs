@@ -54,17 +54,9 @@ impl IoChannel {
         if let Err(status) = self.check(&io) {
             return self.end_here(cx, io, status);
         }
-        if io.submitted == Ticks::ZERO {
-            io.submitted = cx.now();
-        }
-        if let Some(tracer) = &mut self.tracer {
-            tracer.submitted(&io);
-        }
-        let submitted = io.submitted;
+        let submitted = self.stamp(cx, &mut io);
         if io.op == Op::Abort {
             self.abort(cx, io)?;
-        } else if self.pausing.holds(io.op) && !self.waits_for_pause(&io) {
-            self.pausing.hold(io)?;
         } else {
             self.enter(cx, io)?;
         }
@@ -73,24 +65,49 @@ impl IoChannel {
         Ok(())
     }
 
+    /// Stamps an IO that has passed the checks, and lets a trace see it.
+    pub(super) fn stamp(&mut self, cx: &Cx, io: &mut Io) -> Ticks {
+        if io.submitted == Ticks::ZERO {
+            io.submitted = cx.now();
+        }
+        if let Some(tracer) = &mut self.tracer {
+            tracer.submitted(io);
+        }
+        io.submitted
+    }
+
     /// Through the rate limits.
-    pub(super) fn enter(&mut self, cx: &mut Cx, io: Io) -> Result<(), Io> {
+    fn enter(&mut self, cx: &mut Cx, io: Io) -> Result<(), Io> {
         if !(io.op.is_limited() && self.limited) {
             return self.pass_on(cx, io);
         }
         self.gate.enter(io)?;
-        if !self.pausing.in_force() {
-            self.open_gate(cx);
-        }
+        self.open_gate(cx);
         Ok(())
     }
 
-    /// To the module, in pieces if it must be.
+    /// To the module, unless blocks are locked. A compare-and-write that is emulated waits for a lock of its own,
+    /// whatever else is locked.
     fn pass_on(&mut self, cx: &mut Cx, io: Io) -> Result<(), Io> {
+        if io.op == Op::CompareAndWrite && self.must_emulate(&io) {
+            return self.wait_for_own_lock(cx, io);
+        }
+        if self.locks.bars(&io) {
+            return self.locks.hold(io);
+        }
+        self.pass_freely(cx, io)
+    }
+
+    /// To the module, in pieces if it must be: no lock of others is in the way.
+    pub(super) fn pass_freely(&mut self, cx: &mut Cx, io: Io) -> Result<(), Io> {
+        let known = self.locks.harmless(&io);
+        self.hand_over(cx, io)?;
+        self.locks.passed(known);
+        Ok(())
+    }
+
+    fn hand_over(&mut self, cx: &mut Cx, io: Io) -> Result<(), Io> {
         if self.must_emulate(&io) {
-            if self.waits_for_pause(&io) {
-                return self.wait_for_pause(cx, io);
-            }
             self.emulations.enter(io, WAITING_MAX)?;
             self.pump_emulations(cx);
             return Ok(());
@@ -112,11 +129,6 @@ impl IoChannel {
             Op::CompareAndWrite | Op::Copy => !self.native.contains(io.op) || self.splits.must_split(io),
             _ => false,
         }
-    }
-
-    /// A compare-and-write that is emulated: it waits for a pause of its own, whether another is in force or not.
-    fn waits_for_pause(&self, io: &Io) -> bool {
-        io.op == Op::CompareAndWrite && self.must_emulate(io)
     }
 
     /// Submits what emulations have ready.
@@ -163,7 +175,7 @@ impl IoChannel {
     /// Looks again at what may stand in the way of an IO.
     pub(super) fn look_at_limits(&mut self) {
         self.limited = self.bdev.rate_limits().any() || !self.gate.is_empty();
-        self.diverted = self.limited || self.pausing.holds_anything() || self.tracer.is_some();
+        self.diverted = self.limited || self.locks.any() || self.tracer.is_some();
         self.plain = self.splits.are_trivial() && !self.diverted;
     }
 
@@ -172,8 +184,10 @@ impl IoChannel {
         let target = io.abort_target();
         let is_target = |waiting: &Io| !waiting.child && waiting.tag == target;
         let waiting = self.waiting.iter().position(is_target).and_then(|index| self.waiting.remove(index));
-        let victim =
-            waiting.or_else(|| self.gate.remove(target)).or_else(|| self.pausing.remove(&self.bdev, target));
+        let victim = waiting
+            .or_else(|| self.gate.remove(target))
+            .or_else(|| self.locks.remove(target))
+            .or_else(|| self.exclusive.remove(target));
         let found = victim.map(|victim| self.ended.push(victim.complete(IoStatus::ABORTED))).is_some()
             || self.emulations.abort(target, &mut self.ended)
             || self.splits.abort(target);
@@ -183,28 +197,31 @@ impl IoChannel {
             return Ok(());
         }
         // Not queued behind others: it would wait for the very IO it is to stop.
-        self.module.submit(cx, io)
+        self.submit_to_module(cx, io)
     }
 
     /// Everything a poll has to do beyond passing completions on.
     #[cold]
     pub(super) fn poll_inside(&mut self, cx: &mut Cx, done: &mut DoneQueue, first: usize) -> Work {
         let (before, held) = (done.len(), self.held());
+        self.probe_module_done(done.slice_from(first));
         self.take_children(cx, done, first);
         self.notice_changes(cx);
         self.retry_waiting(cx);
-        let moved = self.let_held_go(cx);
-        let gate_flows = !self.limited || self.pausing.in_force() || self.open_gate(cx);
+        let moved = self.let_released_go(cx);
+        let gate_flows = !self.limited || self.open_gate(cx);
         self.pump_splits(cx);
         self.take_finished_splits(cx);
         self.pump_emulations(cx);
         done.take_all(&mut self.ended);
-        let moved = self.pause_further(cx, done.len() - first) || moved;
+        self.drain_for_locks(done, first);
+        let moved = self.use_own_lock(cx) || moved;
         self.look_for_late(cx);
         self.busy_inside = self.timeouts.is_some()
             || self.splits.active()
             || self.emulations.active()
-            || self.pausing.is_busy()
+            || self.locks.is_busy()
+            || self.exclusive.is_busy()
             || !self.waiting.is_empty()
             || !self.gate.is_empty()
             || !self.ended.is_empty();
@@ -214,6 +231,7 @@ impl IoChannel {
             && gate_flows
             && self.held() == held
             && !moved
+            && !self.locks.has_released()
             && self.ended.is_empty()
         {
             Work::Idle
@@ -223,7 +241,7 @@ impl IoChannel {
         }
     }
 
-    /// IO that the module has not seen yet, pieces and what a pause holds back not counted.
+    /// IO that the module has not seen yet, pieces and what locks hold back not counted.
     fn held(&self) -> usize {
         self.waiting.len() + self.gate.len()
     }
@@ -265,7 +283,7 @@ impl IoChannel {
 
     fn retry_waiting(&mut self, cx: &mut Cx) {
         while let Some(io) = self.waiting.pop_front() {
-            if let Err(io) = self.module.submit(cx, io) {
+            if let Err(io) = self.submit_to_module(cx, io) {
                 self.waiting.push_front(io);
                 return;
             }
@@ -279,7 +297,7 @@ impl IoChannel {
             return;
         }
         self.changes = changes;
-        self.notice_pause(cx);
+        self.notice_locks();
         self.look_who_watches();
         self.look_at_limits();
         let bdev = &self.bdev;
@@ -311,7 +329,8 @@ impl IoChannel {
         }
         // Here a child was cut above.
         self.gate.drain().for_each(|io| self.ended.push(io.complete(status)));
-        self.pausing.fail_all(&self.bdev, status, &mut self.ended);
+        self.locks.drain_held().for_each(|io| self.ended.push(io.complete(status)));
+        self.exclusive.fail_all(status, &mut self.ended);
         self.emulations.fail_all(status, &mut self.ended);
     }
 }

@@ -19,7 +19,7 @@ mod relay;
 pub use error::StackError;
 pub use relay::{Relay, open_relay};
 
-use crate::{Bdev, BdevSpec, Bdevs, Claim, Desc, Mode, Module};
+use crate::{Bdev, BdevSpec, Bdevs, Claim, Desc, Device, Limits, Mode, Module};
 use rpc_registry::ConfigEntry;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, Weak};
 use std::time::{Duration, Instant};
@@ -320,6 +320,32 @@ fn take_down(bdevs: &Bdevs, ours: Vec<Arc<Bdev>>) -> Result<(), StackError> {
         outcome = outcome.and(bdevs.remove_this(&bdev).map_err(StackError::from));
     }
     outcome
+}
+
+impl BdevSpec {
+    /// A bdev as large as `base` that does what it does: a layer changes what is different of it. `uuid`: derived from
+    /// the base's if absent. It has no limits, as the base's channel cuts what the base cannot take.
+    #[must_use]
+    pub fn over(
+        base: &Bdev,
+        name: String,
+        product_name: &'static str,
+        uuid: Option<Uuid>,
+        device: Arc<dyn Device>,
+    ) -> BdevSpec {
+        BdevSpec {
+            name,
+            aliases: Vec::new(),
+            product_name,
+            uuid: uuid.unwrap_or_else(|| derived_uuid(base, product_name)),
+            block_size: base.block_size(),
+            num_blocks: base.num_blocks(),
+            ops: base.ops(),
+            limits: Limits::default(),
+            numa_node: base.numa_node(),
+            device,
+        }
+    }
 }
 
 /// The identity of a bdev that was not given one: the same whenever it is made on the same base.

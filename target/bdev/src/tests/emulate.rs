@@ -1,10 +1,10 @@
-//! Compare, compare-and-write and copy on a device that only reads and writes, and what pauses do to IO.
+//! Compare, compare-and-write and copy on a device that only reads and writes, and what their locks do to IO.
 
 use super::script::{BLOCK, BLOCKS, Opened, buffer, on_reactor, open, read, write};
 use crate::emulate::{PIECE_BYTES, RUNNING_MAX};
 use crate::{
-    Bufs, CopyRange, Cx, DmaBuf, Done, DoneQueue, Event, Io, IoStatus, Limits, Mode, Op, OpSet, QuiesceError,
-    RateLimits, Tag, Work,
+    Bufs, CopyRange, Cx, DmaBuf, Done, DoneQueue, Event, Io, IoStatus, KeepsOut, Limits, LockError, Mode, Op,
+    OpSet, RateLimits, Tag, Work,
 };
 use std::time::Duration;
 
@@ -67,6 +67,11 @@ fn ends(opened: &mut Opened, cx: &mut Cx, count: usize) -> Vec<(u64, IoStatus)> 
         }
     }
     ended
+}
+
+/// Locks of the bdev, those that are waited for included.
+fn locks(opened: &Opened) -> usize {
+    opened.bdev.control().locks.len()
 }
 
 fn seen(opened: &Opened) -> Vec<(Op, u64, u32)> {
@@ -279,7 +284,7 @@ fn two_channels_with_compare_and_writes_take_turns_and_ordinary_io_is_not_starve
             std::iter::from_fn(|| done.pop()).for_each(|done| drop(done.finish()));
         }
         assert_eq!((opened.channel.in_flight(), other.in_flight()), (0, 0));
-        assert_eq!(opened.bdev.pause(), 0, "no pause is left");
+        assert_eq!(locks(&opened), 0, "no lock is left");
     });
 }
 
@@ -290,7 +295,7 @@ fn a_thread_pauses_a_bdev_until_it_lets_go() {
         let short = Duration::from_millis(1);
         opened.submit(cx, read(1, 0, 1));
         let why = opened.bdev.quiesce(short).expect_err("a read is in the device").to_string();
-        assert!(why.contains("did not become quiet") && why.contains("test on reactor"), "{why}");
+        assert!(why.contains("no lock within") && why.contains("test on reactor"), "{why}");
         opened.script.end_one(OK);
         assert_eq!(opened.ended(cx), [(1, OK)]);
         let bdev = opened.bdev.clone();
@@ -319,7 +324,7 @@ fn a_thread_pauses_a_bdev_until_it_lets_go() {
         opened.script.end_one(OK);
         assert_eq!(opened.ended(cx), [(12, OK)]);
         let busy = opened.bdev.quiesce(short).expect_err("one pause at a time").to_string();
-        assert!(busy.contains("another thread holds it"), "{busy}");
+        assert!(busy.contains("another thread holds a lock"), "{busy}");
         drop(quiet);
         opened.script.set_automatic(reads_seven);
         assert_eq!(late.poll(cx, &mut done), Work::Spin, "the device has just got what was held");
@@ -347,12 +352,12 @@ fn a_removal_ends_what_a_pause_holds_and_whoever_waits_for_one() {
         let waiting = std::thread::spawn(move || bdev.quiesce(Duration::from_secs(20)));
         opened.bdev.mark_removed();
         let removed = waiting.join().expect("no panic").expect_err("it is gone");
-        assert_eq!(removed, QuiesceError::Removed("Scripted0".to_owned()));
+        assert_eq!(removed, LockError::Removed("Scripted0".to_owned()));
         assert_eq!(opened.ended(cx), [(3, GONE), (2, GONE)]);
         assert_eq!(opened.channel.take_event(), Some(Event::Removed));
         opened.script.end_one(OK);
         assert_eq!(opened.ended(cx), [(1, OK)]);
-        assert_eq!(opened.bdev.pause(), 0);
+        assert_eq!(locks(&opened), 0);
     });
 }
 
@@ -369,7 +374,7 @@ fn a_removal_ends_a_compare_and_write_between_its_read_and_its_write() {
         opened.script.end_one(OK);
         assert_eq!(opened.ended(cx), [(1, GONE)]);
         let _ = opened.ended(cx);
-        assert_eq!((opened.script.seen().len(), opened.bdev.pause()), (1, 0));
+        assert_eq!((opened.script.seen().len(), locks(&opened)), (1, 0));
     });
 }
 
@@ -391,6 +396,10 @@ fn io_held_back_is_checked_again_after_a_resize() {
     on_reactor(|cx| {
         let mut opened = open_simple(cx);
         opened.submit(cx, read(1, 0, 1));
+        let lock = opened
+            .channel
+            .ask_lock(cx, std::slice::from_ref(&(0..BLOCKS)), KeepsOut::ReadsAndWrites)
+            .expect("free");
         opened.submit(cx, swap(2, 500, 1, 7));
         assert_eq!(opened.ended(cx), []);
         opened.submit(cx, read(3, 600, 1));
@@ -398,6 +407,7 @@ fn io_held_back_is_checked_again_after_a_resize() {
         opened.submit(cx, read(5, 3, 1));
         opened.bdev.resize(100);
         opened.script.end_one(OK);
+        drop(lock);
         opened.script.set_automatic(reads_seven);
         let beyond = IoStatus::LBA_OUT_OF_RANGE;
         let mut ended = ends(&mut opened, cx, 5);
@@ -414,10 +424,10 @@ fn the_queue_of_held_io_is_bounded() {
         opened.submit(cx, read(0, 0, 1));
         opened.submit(cx, swap(1, 500, 1, 7));
         assert_eq!(opened.ended(cx), []);
-        let flush = || Io::new(Op::Flush, Tag(2), 0, 0, Bufs::none());
+        let unmap = || Io::new(Op::Unmap, Tag(2), 500, 1, Bufs::none());
         let mut held = 0;
         let back = loop {
-            match opened.channel.submit(cx, flush()) {
+            match opened.channel.submit(cx, unmap()) {
                 Ok(()) => held += 1,
                 Err(back) => break back,
             }

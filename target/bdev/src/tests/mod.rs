@@ -4,6 +4,8 @@ mod channel;
 mod claims;
 mod emulate;
 mod limits;
+mod lock_model;
+mod locks;
 mod registry;
 mod script;
 mod split;

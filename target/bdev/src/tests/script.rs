@@ -68,6 +68,22 @@ impl Script {
         self.state().seen.clone()
     }
 
+    /// What the device holds.
+    pub(super) fn held(&self) -> Vec<(Op, std::ops::Range<u64>, Tag)> {
+        let held = |(_, io): &(usize, Io)| (io.op, io.lba..io.lba + u64::from(io.blocks), io.tag);
+        self.state().held.iter().map(held).collect()
+    }
+
+    /// Ends one of the IOs the device holds, if there is any.
+    pub(super) fn end_some(&self, index: usize) {
+        let mut state = self.state();
+        let count = state.held.len();
+        if count > 0 {
+            let (channel, io) = state.held.remove(index % count).expect("one of them");
+            state.ended[channel].push(io.complete(IoStatus::SUCCESS));
+        }
+    }
+
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
         self.state.lock().expect("no test panics inside")
     }

@@ -30,7 +30,7 @@ use crate::channel::ErrorChannel;
 use rpc_registry::ConfigEntry;
 use serde_json::{Value, json};
 use std::sync::Arc;
-use tgt_bdev::stack::{Layer, Stack, derived_uuid};
+use tgt_bdev::stack::{Layer, Stack};
 use tgt_bdev::{Bdev, BdevSpec, Channel, Cx, Desc, Device, Limits};
 use uuid::Uuid;
 
@@ -63,18 +63,10 @@ pub fn name_on(base: &str) -> String {
 impl Layer for ErrorLayer {
     fn build(&self, base: &Arc<Desc>) -> Result<Vec<BdevSpec>, String> {
         let below = base.bdev();
-        Ok(vec![BdevSpec {
-            name: name_on(&self.base),
-            aliases: Vec::new(),
-            product_name: PRODUCT_NAME,
-            uuid: self.uuid.unwrap_or_else(|| derived_uuid(below, PRODUCT_NAME)),
-            block_size: below.block_size(),
-            num_blocks: below.num_blocks(),
-            ops: below.ops(),
-            limits: Limits { max_rw_blocks: RW_MAX_BYTES / below.block_size(), ..Limits::default() },
-            numa_node: below.numa_node(),
-            device: Arc::new(ErrorDevice { base: base.clone(), faults: self.faults.clone() }),
-        }])
+        let device = Arc::new(ErrorDevice { base: base.clone(), faults: self.faults.clone() });
+        let limits = Limits { max_rw_blocks: RW_MAX_BYTES / below.block_size(), ..Limits::default() };
+        let like_base = BdevSpec::over(below, name_on(&self.base), PRODUCT_NAME, self.uuid, device);
+        Ok(vec![BdevSpec { limits, ..like_base }])
     }
 
     fn config(&self) -> ConfigEntry {

@@ -20,8 +20,8 @@ mod tests;
 use rpc_registry::ConfigEntry;
 use serde_json::{Value, json};
 use std::sync::Arc;
-use tgt_bdev::stack::{Layer, Stack, derived_uuid, open_relay};
-use tgt_bdev::{Bdev, BdevSpec, Channel, Cx, Desc, Device, Limits};
+use tgt_bdev::stack::{Layer, Stack, open_relay};
+use tgt_bdev::{Bdev, BdevSpec, Channel, Cx, Desc, Device};
 use uuid::Uuid;
 
 /// What control planes switch on.
@@ -43,20 +43,8 @@ pub struct Passthru {
 
 impl Layer for Passthru {
     fn build(&self, base: &Arc<Desc>) -> Result<Vec<BdevSpec>, String> {
-        let below = base.bdev();
-        Ok(vec![BdevSpec {
-            name: self.name.clone(),
-            aliases: Vec::new(),
-            product_name: PRODUCT_NAME,
-            uuid: self.uuid.unwrap_or_else(|| derived_uuid(below, PRODUCT_NAME)),
-            block_size: below.block_size(),
-            num_blocks: below.num_blocks(),
-            ops: below.ops(),
-            // The base's channel cuts what the base cannot take.
-            limits: Limits::default(),
-            numa_node: below.numa_node(),
-            device: Arc::new(PassthruDevice { base: base.clone() }),
-        }])
+        let device = Arc::new(PassthruDevice { base: base.clone() });
+        Ok(vec![BdevSpec::over(base.bdev(), self.name.clone(), PRODUCT_NAME, self.uuid, device)])
     }
 
     fn config(&self) -> ConfigEntry {

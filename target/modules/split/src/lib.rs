@@ -21,7 +21,7 @@ use rpc_registry::ConfigEntry;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use tgt_bdev::stack::{Layer, Stack, derived_uuid, open_relay};
-use tgt_bdev::{Bdev, BdevSpec, Channel, Cx, Desc, Device, Limits, Op, OpSet};
+use tgt_bdev::{Bdev, BdevSpec, Channel, Cx, Desc, Device, Op, OpSet};
 
 /// What control planes switch on.
 pub const PRODUCT_NAME: &str = "Split Disk";
@@ -86,18 +86,12 @@ impl Layer for Split {
                 self.count
             );
         }
-        let part = |index: u64| BdevSpec {
-            name: part_name(below.name(), index),
-            aliases: Vec::new(),
-            product_name: PRODUCT_NAME,
-            uuid: derived_uuid(below, &format!("split {index}")),
-            block_size: below.block_size(),
-            num_blocks: each,
-            ops: ops(below),
-            // The base's channel cuts what the base cannot take.
-            limits: Limits::default(),
-            numa_node: below.numa_node(),
-            device: Arc::new(Part { base: base.clone(), first_block: index * each }),
+        let part = |index: u64| {
+            let uuid = derived_uuid(below, &format!("split {index}"));
+            let device = Arc::new(Part { base: base.clone(), first_block: index * each });
+            let like_base =
+                BdevSpec::over(below, part_name(below.name(), index), PRODUCT_NAME, Some(uuid), device);
+            BdevSpec { num_blocks: each, ops: ops(below), ..like_base }
         };
         Ok((0..count).map(part).collect())
     }
@@ -114,7 +108,7 @@ impl Layer for Split {
 
 /// What a part hands to its base as it is. A copy's source ranges would have to be shifted in a buffer of their own, kept
 /// until the copy ends; the block layer makes reads and writes of it instead, which need nothing. What the base emulates
-/// is emulated here: a compare-and-write then pauses its part, and not the others.
+/// is emulated here: a compare-and-write then locks blocks of its part, and not of the others.
 fn ops(base: &Bdev) -> OpSet {
     base.native_ops().without(Op::Copy)
 }
