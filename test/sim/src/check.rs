@@ -161,6 +161,18 @@ impl World {
         }
     }
 
+    /// Nothing is under way: no engine has kept a buffer that it was given.
+    pub(crate) fn check_buffers(&mut self) {
+        let nodes = self.nodes.iter().enumerate().filter(|(_, node)| node.store.is_some());
+        let nodes = nodes.map(|(n, node)| ("store", n, node.buffers.in_use()));
+        let hosts = self.hosts.iter().enumerate().filter(|(_, host)| host.client.is_some());
+        let hosts = hosts.map(|(n, host)| ("client", n, host.buffers.in_use()));
+        let kept = nodes.chain(hosts).find(|(_, _, in_use)| *in_use > 0);
+        if let Some((who, n, in_use)) = kept.filter(|_| self.breach.is_none()) {
+            self.fail(format!("{who} {n} is idle and keeps {in_use} buffers"));
+        }
+    }
+
     pub(crate) fn is_fenced(&self, host: usize) -> bool {
         self.hosts[host].client.as_ref().is_some_and(|client| client.phase() == Phase::Fenced)
     }

@@ -158,6 +158,7 @@ fn heal(world: &mut World) {
     }
     world.media_phase();
     world.compare_legs();
+    world.check_buffers();
 }
 
 /// Switches off, one after the other, what the failure does not need. `None`: the seed does not fail.
