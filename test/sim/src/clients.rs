@@ -17,6 +17,8 @@ impl World {
     pub(crate) fn start_host_with(&mut self, host: usize, options: StartOptions) {
         self.only_client(host);
         if self.hosts[host].client.is_some() {
+            // One that was fenced starts as if it had never served.
+            self.hosts[host].served &= !self.is_fenced(host);
             self.client_event(host, ClientEvent::Start(options));
             self.start_pace(host);
             return;
