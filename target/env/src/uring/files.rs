@@ -197,23 +197,37 @@ impl Files {
     }
 
     /// The request for the kernel.
-    fn request(&mut self, file: FileId, op: FileOp, bufs: &Bufs) -> squeue::Entry {
+    pub(super) fn request(
+        &mut self,
+        file: FileId,
+        op: FileOp,
+        bufs: &Bufs,
+        place: impl FnMut(libc::iovec) -> Option<u16>,
+    ) -> squeue::Entry {
         let entry = &self.entries[file.index.0 as usize];
         let number = entry.fd.as_ref().map_or(-1, |fd| fd.as_fd().as_raw_fd());
         if entry.registered {
-            self.build(Fixed(file.index.0), op, bufs)
+            self.build(Fixed(file.index.0), op, bufs, place)
         } else {
-            self.build(Fd(number), op, bufs)
+            self.build(Fd(number), op, bufs, place)
         }
     }
 
-    fn build(&mut self, fd: impl Target, op: FileOp, bufs: &Bufs) -> squeue::Entry {
+    /// `place`: where in the kernel's table of buffers a piece of memory lies.
+    #[inline]
+    fn build(
+        &mut self,
+        fd: impl Target,
+        op: FileOp,
+        bufs: &Bufs,
+        mut place: impl FnMut(libc::iovec) -> Option<u16>,
+    ) -> squeue::Entry {
         match op {
             FileOp::Read { offset, skip } => {
                 let (list, count) = self.list(bufs, skip, bufs.len());
                 if count == 1 {
                     let only = self.pop_list();
-                    return fd.read(only.iov_base.cast(), only.iov_len as u32, offset);
+                    return fd.read(only, place(only), offset);
                 }
                 fd.readv(list, count, offset)
             }
@@ -222,7 +236,7 @@ impl Files {
                 let (list, count) = self.list(bufs, skip, end);
                 if count == 1 {
                     let only = self.pop_list();
-                    return fd.write(only.iov_base.cast(), only.iov_len as u32, offset, flags);
+                    return fd.write(only, place(only), offset, flags);
                 }
                 fd.writev(list, count, offset, flags)
             }
@@ -251,9 +265,9 @@ fn set_registered(ring: &IoUring, index: u32, fd: RawFd) -> bool {
 
 /// A file as requests name it. The crate's own trait for this cannot be named outside of it.
 trait Target {
-    fn read(self, ptr: *mut u8, len: u32, offset: u64) -> squeue::Entry;
+    fn read(self, one: libc::iovec, place: Option<u16>, offset: u64) -> squeue::Entry;
     fn readv(self, list: *const libc::iovec, count: u32, offset: u64) -> squeue::Entry;
-    fn write(self, ptr: *const u8, len: u32, offset: u64, flags: i32) -> squeue::Entry;
+    fn write(self, one: libc::iovec, place: Option<u16>, offset: u64, flags: i32) -> squeue::Entry;
     fn writev(self, list: *const libc::iovec, count: u32, offset: u64, flags: i32) -> squeue::Entry;
     fn sync(self) -> squeue::Entry;
     fn allocate(self, offset: u64, len: u64, mode: i32) -> squeue::Entry;
@@ -262,14 +276,24 @@ trait Target {
 macro_rules! target {
     ($kind:ty) => {
         impl Target for $kind {
-            fn read(self, ptr: *mut u8, len: u32, offset: u64) -> squeue::Entry {
-                opcode::Read::new(self, ptr, len).offset(offset).build()
+            fn read(self, one: libc::iovec, place: Option<u16>, offset: u64) -> squeue::Entry {
+                let (ptr, len) = (one.iov_base.cast(), one.iov_len as u32);
+                match place {
+                    Some(place) => opcode::ReadFixed::new(self, ptr, len, place).offset(offset).build(),
+                    None => opcode::Read::new(self, ptr, len).offset(offset).build(),
+                }
             }
             fn readv(self, list: *const libc::iovec, count: u32, offset: u64) -> squeue::Entry {
                 opcode::Readv::new(self, list, count).offset(offset).build()
             }
-            fn write(self, ptr: *const u8, len: u32, offset: u64, flags: i32) -> squeue::Entry {
-                opcode::Write::new(self, ptr, len).offset(offset).rw_flags(flags).build()
+            fn write(self, one: libc::iovec, place: Option<u16>, offset: u64, flags: i32) -> squeue::Entry {
+                let (ptr, len) = (one.iov_base.cast_const().cast(), one.iov_len as u32);
+                match place {
+                    Some(place) => {
+                        opcode::WriteFixed::new(self, ptr, len, place).offset(offset).rw_flags(flags).build()
+                    }
+                    None => opcode::Write::new(self, ptr, len).offset(offset).rw_flags(flags).build(),
+                }
             }
             fn writev(self, list: *const libc::iovec, count: u32, offset: u64, flags: i32) -> squeue::Entry {
                 opcode::Writev::new(self, list, count).offset(offset).rw_flags(flags).build()
@@ -326,7 +350,9 @@ impl Uring {
         }
         let (id, user_data) = self.slots.arm_file(source, tag, file.index, bufs)?;
         self.files.entries[file.index.0 as usize].ops += 1;
-        let request = self.files.request(file, op, self.slots.bufs(id)).user_data(user_data);
+        let (ring, fixed) = (&self.ring, &mut self.fixed);
+        let place = |one: libc::iovec| fixed.place(ring, one.iov_base.cast_const().cast(), one.iov_len);
+        let request = self.files.request(file, op, self.slots.bufs(id), place).user_data(user_data);
         // SAFETY: the buffers are in the operation's slot, where they stay until the kernel has said that it is done
         // with them; the segment list stays until the kernel has taken the request over (`Files::has_room`); the
         // descriptor is held by `files` until the last operation is over.
