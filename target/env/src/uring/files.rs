@@ -96,6 +96,13 @@ struct Entry {
     registered: bool,
 }
 
+/// Memory as requests name it.
+enum Pieces {
+    One(libc::iovec),
+    /// Where the list is, and how long.
+    List(*const libc::iovec, u32),
+}
+
 /// The files of one ring.
 pub(super) struct Files {
     entries: Vec<Entry>,
@@ -173,8 +180,20 @@ impl Files {
         self.lists_used + SEGMENTS_MAX <= self.lists.len()
     }
 
-    /// The kernel's form of the bytes `skip..end` of `bufs`, from the second segment on in a list of our own.
-    fn list(&mut self, bufs: &Bufs, skip: u32, end: u32) -> (*mut libc::iovec, u32) {
+    /// The kernel's form of the bytes `skip..end` of `bufs`.
+    #[inline]
+    fn memory(&mut self, bufs: &Bufs, skip: u32, end: u32) -> Pieces {
+        match bufs.contiguous() {
+            Some(Segment { ptr, .. }) => {
+                let base = ptr.as_ptr().wrapping_add(skip as usize).cast();
+                Pieces::One(libc::iovec { iov_base: base, iov_len: (end - skip) as usize })
+            }
+            None => self.list(bufs, skip, end),
+        }
+    }
+
+    /// The same for several segments: in a list of our own, unless the bytes lie in one of them.
+    fn list(&mut self, bufs: &Bufs, skip: u32, end: u32) -> Pieces {
         let first = self.lists_used;
         let (mut skip, mut left) = (skip, end - skip);
         for Segment { ptr, len } in bufs.segments() {
@@ -192,8 +211,11 @@ impl Files {
             self.lists_used += 1;
             (skip, left) = (0, left - take);
         }
-        let count = self.lists_used - first;
-        (self.lists[first..].as_mut_ptr(), count as u32)
+        if self.lists_used - first == 1 {
+            self.lists_used = first;
+            return Pieces::One(self.lists[first]);
+        }
+        Pieces::List(self.lists[first..].as_ptr(), (self.lists_used - first) as u32)
     }
 
     /// The request for the kernel.
@@ -223,22 +245,16 @@ impl Files {
         mut place: impl FnMut(libc::iovec) -> Option<u16>,
     ) -> squeue::Entry {
         match op {
-            FileOp::Read { offset, skip } => {
-                let (list, count) = self.list(bufs, skip, bufs.len());
-                if count == 1 {
-                    let only = self.pop_list();
-                    return fd.read(only, place(only), offset);
-                }
-                fd.readv(list, count, offset)
-            }
+            FileOp::Read { offset, skip } => match self.memory(bufs, skip, bufs.len()) {
+                Pieces::One(one) => fd.read(one, place(one), offset),
+                Pieces::List(list, count) => fd.readv(list, count, offset),
+            },
             FileOp::Write { offset, skip, end, durable } => {
                 let flags = if durable { libc::RWF_DSYNC } else { 0 };
-                let (list, count) = self.list(bufs, skip, end);
-                if count == 1 {
-                    let only = self.pop_list();
-                    return fd.write(only, place(only), offset, flags);
+                match self.memory(bufs, skip, end) {
+                    Pieces::One(one) => fd.write(one, place(one), offset, flags),
+                    Pieces::List(list, count) => fd.writev(list, count, offset, flags),
                 }
-                fd.writev(list, count, offset, flags)
             }
             FileOp::DataSync => fd.sync(),
             FileOp::Allocate { offset, len, how } => {
@@ -250,11 +266,6 @@ impl Files {
                 fd.allocate(offset, len, mode)
             }
         }
-    }
-
-    fn pop_list(&mut self) -> libc::iovec {
-        self.lists_used -= 1;
-        self.lists[self.lists_used]
     }
 }
 
