@@ -328,6 +328,7 @@ impl Uring {
     /// # Errors
     /// [`UringError::NoFile`].
     pub fn add_file(&mut self, file: SharedFd) -> Result<FileId, UringError> {
+        self.fixed.prepare(&self.ring);
         self.files.add(&self.ring, file)
     }
 

@@ -55,6 +55,25 @@ impl FixedBuffers {
         }
     }
 
+    /// Makes the kernel's table, once: when the ring gets its first file, since it takes a quarter of a millisecond.
+    pub(super) fn prepare(&mut self, ring: &IoUring) {
+        if self.closed || !self.registered.is_empty() {
+            return;
+        }
+        if memory().registration() == Registration::Off {
+            self.closed = true;
+            return;
+        }
+        match ring.submitter().register_buffers_sparse(PLACES.into()) {
+            Ok(()) => self.registered = vec![false; PLACES.into()].into_boxed_slice(),
+            Err(source) => {
+                self.closed = true;
+                self.refusal = Some(UringError::NoBufferTable { source });
+            }
+        }
+        self.lock_limit = lock_limit();
+    }
+
     /// Place of the registered buffer that holds all `len` bytes from `ptr` on; registers it where that was not tried yet.
     #[inline]
     pub(super) fn place(&mut self, ring: &IoUring, ptr: *const u8, len: usize) -> Option<u16> {
@@ -83,7 +102,7 @@ impl FixedBuffers {
             return None;
         }
         match self.try_register(ring, ptr, number) {
-            Ok(registered) => registered.then_some(number),
+            Ok(()) => Some(number),
             Err(refusal) => {
                 self.closed = true;
                 self.refusal = Some(refusal);
@@ -92,18 +111,7 @@ impl FixedBuffers {
         }
     }
 
-    /// False: the operator does not want it.
-    fn try_register(&mut self, ring: &IoUring, ptr: *const u8, number: u16) -> Result<bool, UringError> {
-        if self.registered.is_empty() {
-            if memory().registration() == Registration::Off {
-                self.closed = true;
-                return Ok(false);
-            }
-            let made = ring.submitter().register_buffers_sparse(PLACES.into());
-            made.map_err(|source| UringError::NoBufferTable { source })?;
-            self.lock_limit = lock_limit();
-            self.registered = vec![false; PLACES.into()].into_boxed_slice();
-        }
+    fn try_register(&mut self, ring: &IoUring, ptr: *const u8, number: u16) -> Result<(), UringError> {
         let (registered, lock_limit) = (self.bytes, self.lock_limit);
         if let Some(lock_limit) = lock_limit
             && REGISTERED.load(Relaxed) + GRANULE > lock_limit / SHARE_OF_LIMIT
@@ -120,7 +128,7 @@ impl FixedBuffers {
         self.registered[usize::from(number)] = true;
         self.bytes += GRANULE;
         REGISTERED.fetch_add(GRANULE, Relaxed);
-        Ok(true)
+        Ok(())
     }
 }
 
