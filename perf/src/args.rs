@@ -8,7 +8,7 @@ use perf_load::{Limit, Workload};
 use std::path::PathBuf;
 use std::time::Duration;
 use tgt_env::cores::CpuMask;
-use tgt_env::memory::{MemoryConfig, PageSize};
+use tgt_env::memory::{MemoryConfig, PageSize, Registration};
 use tgt_reactor::SleepPolicy;
 
 /// How long a run takes if nobody says.
@@ -127,6 +127,9 @@ pub(crate) struct BdevArgs {
     /// Ordinary pages, even where there are hugepages
     #[arg(long, help_heading = "Cores and memory")]
     pub(crate) no_huge: bool,
+    /// Do not register IO buffers with the kernel for reads and writes of files
+    #[arg(long, help_heading = "Cores and memory")]
+    pub(crate) no_registered_buffers: bool,
     /// Take no lock files for the cores
     #[arg(long, help_heading = "Cores and memory")]
     pub(crate) disable_cpumask_locks: bool,
@@ -233,6 +236,7 @@ impl BdevArgs {
         MemoryConfig {
             page_size: if self.no_huge { PageSize::Ordinary } else { PageSize::Auto },
             limit_bytes: self.memory_mib.map(|mib| mib << 20),
+            registration: if self.no_registered_buffers { Registration::Off } else { Registration::Auto },
             ..MemoryConfig::default()
         }
     }
@@ -282,6 +286,9 @@ mod tests {
         assert_eq!((args.sleep(), args.limit()), (SleepPolicy::After(Duration::ZERO), Limit::Ios(7)));
         let memory = args.memory();
         assert_eq!((memory.page_size, memory.limit_bytes), (PageSize::Ordinary, Some(64 << 20)));
+        assert_eq!(memory.registration, Registration::Auto);
+        let without = read("-c a --no-registered-buffers").expect("fine").memory();
+        assert_eq!((without.page_size, without.registration), (PageSize::Auto, Registration::Off));
     }
 
     #[test]

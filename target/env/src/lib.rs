@@ -27,6 +27,7 @@
 //! * Lack of hugepages or of the right to lock never keeps the target from running, unless the operator demanded
 //!   hugepages; [`memory::Memory::advice`] says in one line what is lost.
 //! * Every mapping is announced to each observer once and withdrawn once, whole.
+//! * Granules of buffers stay mapped until the process ends: an io_uring may have pinned their pages.
 //! * An io_uring operation occupies one slot from its start until its last completion is consumed or swallowed; the
 //!   ring holds its file descriptor and its buffers as long as the kernel may use them, a ring that ends included.
 //! * No error from the kernel is dropped where it changes what the caller may rely on.
@@ -34,7 +35,8 @@
 //! **Map of files.** `memory/`: `mod` the process's memory, `buf` and `region` what callers hold, `cache` → `pool` →
 //! `space` where a buffer comes from, `table` address to granule, `runs` free granules, `backing` the mappings,
 //! `machine` what /proc and /sys say, `advice` the operator's line, `observer`, `stats`, `config`, `class`, `error`.
-//! `uring.rs` and `uring/`: the ring, its `slots` and sources, `files` that are read and written, its `error`s. `cores.rs` and `cores/`: `mask` and
+//! `uring.rs` and `uring/`: the ring, its `slots` and sources, `files` that are read and written, `fixed` the buffers that
+//! the kernel knows, its `error`s. `cores.rs` and `cores/`: `mask` and
 //! `lcores` notations. `core_lock.rs` and `core_lock/`: the protocol, one lock `file`. `bufs/`: the buffers of one
 //! IO. `clock.rs`: the time a reactor reads once a turn. `probe.rs`: places where tracing tools attach.
 //!

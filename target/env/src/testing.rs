@@ -1,10 +1,14 @@
-//! For this crate's tests: running one in a process of its own.
+//! For this crate's tests: running one in a process of its own, and as a user with few rights.
 
 use std::env;
 use std::io::{Read, pipe};
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
+
+use rustix::process::{Resource, Rlimit, setrlimit};
+
+use crate::memory::lock_limit;
 
 const KEY: &str = "RMR_ENV_TEST_ALONE";
 /// Nothing run alone takes longer on a working machine.
@@ -47,4 +51,16 @@ pub(crate) fn alone(module: &str, test: &str, body: impl FnOnce()) {
     // Through `print!`, so that it is captured as this test's own output.
     print!("{}", reader.join().expect("the reader").expect("text"));
     assert!(status.success(), "{name} in its own process: {status}");
+}
+
+/// Limits locking to `bytes` and, if this is root, becomes `nobody`: root is not bound by the limit.
+pub(crate) fn become_a_plain_user(bytes: u64) {
+    const NOBODY: u32 = 65534;
+    setrlimit(Resource::Memlock, Rlimit { current: Some(bytes), maximum: Some(bytes) })
+        .expect("lowering is allowed");
+    if rustix::process::geteuid().is_root() {
+        // SAFETY: a plain system call (glibc makes it for all threads); capabilities go with the uid.
+        assert_eq!(unsafe { libc::setresuid(NOBODY, NOBODY, NOBODY) }, 0);
+    }
+    assert_eq!(lock_limit(), Some(bytes));
 }

@@ -12,6 +12,9 @@ mod error;
 #[cfg(test)]
 mod file_tests;
 mod files;
+mod fixed;
+#[cfg(test)]
+mod fixed_tests;
 mod slots;
 #[cfg(test)]
 mod tests;
@@ -30,6 +33,7 @@ pub use files::{Allocation, FileId, FileOp, IoDone, SEGMENTS_MAX};
 pub use slots::{Completion, OpId, SharedFd, SourceId};
 
 use files::Files;
+use fixed::FixedBuffers;
 use slots::{SLOTS_MAX, Slots, UNHEARD};
 
 /// Operations a ring holds for each entry of its submission queue.
@@ -44,6 +48,7 @@ pub struct Uring {
     features: UringFeatures,
     slots: Slots,
     files: Files,
+    fixed: FixedBuffers,
     /// Only the thread that made the ring may use it (`IORING_SETUP_SINGLE_ISSUER`).
     thread_bound: PhantomData<*const ()>,
 }
@@ -115,14 +120,21 @@ impl Uring {
         }
         let features = UringFeatures { task_run, no_iowait: params.is_feature_no_iowait() };
         let slots = params.sq_entries().saturating_mul(SLOTS_PER_ENTRY).min(SLOTS_MAX);
-        let (slots, files) = (Slots::new(slots), Files::new());
-        Ok(Self { features, slots, files, ring, thread_bound: PhantomData })
+        let (slots, files, fixed) = (Slots::new(slots), Files::new(), FixedBuffers::new());
+        Ok(Self { features, slots, files, fixed, ring, thread_bound: PhantomData })
     }
 
     /// What the kernel gave.
     #[must_use]
     pub fn features(&self) -> UringFeatures {
         self.features
+    }
+
+    /// Why reads and writes do without registered buffers in part or at all: each reason once, for the operator.
+    #[inline]
+    #[must_use]
+    pub fn take_refusal(&mut self) -> Option<UringError> {
+        self.fixed.take_refusal()
     }
 
     /// A new consumer of completions.

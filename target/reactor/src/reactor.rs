@@ -8,7 +8,7 @@ use crate::poller::{PollerId, PollerStats, Pollers, Work};
 use crate::start::watch_bell;
 use crate::stats::ReactorStats;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 use tgt_env::clock::Ticks;
 use tgt_env::probe;
@@ -167,6 +167,7 @@ impl Reactor {
         let pumped = self.cx.uring().pump();
         self.report(pumped.map(drop));
         self.forget_bell_completions();
+        self.report_refusal();
     }
 
     /// What the bell's watch has to say is known from its flags; but if the kernel ended the watch, it is renewed.
@@ -183,6 +184,18 @@ impl Reactor {
     fn report(&self, outcome: Result<(), UringError>) {
         if let Err(error) = outcome {
             tracing::error!(reactor = %self.cx.id(), %error, "io_uring");
+        }
+    }
+
+    /// What the io_uring does without: one line for the operator, as other reactors meet the same.
+    #[inline]
+    fn report_refusal(&mut self) {
+        static SAID: AtomicBool = AtomicBool::new(false);
+        let Some(refusal) = self.cx.uring().take_refusal() else { return };
+        if SAID.swap(true, Relaxed) {
+            tracing::debug!(reactor = %self.cx.id(), "{refusal}");
+        } else {
+            tracing::warn!(reactor = %self.cx.id(), "{refusal}");
         }
     }
 
@@ -236,6 +249,7 @@ impl Reactor {
         self.bell.woke();
         self.report(waited.map(drop));
         self.forget_bell_completions();
+        self.report_refusal();
         let now = self.cx.refresh_now();
         self.patience.slept(now - self.last_work, longest);
         self.stats.book_turn(false, now - self.turn_began);

@@ -50,6 +50,9 @@ pub struct Args {
     /// Ordinary pages, even where there are hugepages
     #[arg(long, help_heading = MEMORY)]
     pub(super) no_huge: bool,
+    /// Do not register IO buffers with the kernel for reads and writes of files
+    #[arg(long, help_heading = MEMORY)]
+    pub(super) no_registered_buffers: bool,
     /// Demand hugepages of this size, instead of 2M ones if there are any
     #[arg(long, value_name = "SIZE", help_heading = MEMORY, conflicts_with = "no_huge")]
     pub(super) hugepage_size: Option<HugepageSize>,

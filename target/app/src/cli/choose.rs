@@ -7,7 +7,7 @@ use rpc_server::ServerConfig;
 use std::sync::Arc;
 use std::time::Duration;
 use tgt_env::cores::{CoresError, CpuMask, parse_lcores, usable_cores};
-use tgt_env::memory::{MemoryConfig, PageSize};
+use tgt_env::memory::{MemoryConfig, PageSize, Registration};
 use tgt_reactor::SleepPolicy;
 
 const MIB: u64 = 1 << 20;
@@ -106,6 +106,7 @@ impl Args {
         Ok(MemoryConfig {
             page_size,
             limit_bytes: limit_bytes.filter(|bytes| *bytes > 0),
+            registration: if self.no_registered_buffers { Registration::Off } else { Registration::Auto },
             ..MemoryConfig::default()
         })
     }
@@ -171,6 +172,9 @@ mod tests {
         assert_eq!(options("rmr_tgt --spin-us 7").sleep, SleepPolicy::After(Duration::from_micros(7)));
         let memory = options("rmr_tgt -s 2G --no-huge").memory.expect("chosen");
         assert_eq!((memory.limit_bytes, memory.page_size), (Some(2 << 30), PageSize::Ordinary));
+        assert_eq!(memory.registration, Registration::Auto);
+        let memory = options("rmr_tgt --no-registered-buffers").memory.expect("chosen");
+        assert_eq!(memory.registration, Registration::Off);
         for (text, page_size) in [("2M", PageSize::Huge2M), ("1G", PageSize::Huge1G)] {
             let memory = options(&format!("rmr_tgt --hugepage-size {text}")).memory.expect("chosen");
             assert_eq!(memory.page_size, page_size);

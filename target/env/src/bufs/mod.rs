@@ -127,6 +127,15 @@ impl Bufs {
         single.into_iter().chain(list.iter().map(|part| Segment { ptr: part.ptr, len: part.len }))
     }
 
+    /// All bytes, if they lie in one contiguous buffer that is no list.
+    #[inline]
+    pub(crate) const fn contiguous(&self) -> Option<Segment> {
+        match self.meta.kind {
+            Kind::Owned | Kind::Part | Kind::View => Some(Segment { ptr: self.ptr, len: self.len }),
+            Kind::None | Kind::Vector | Kind::VectorReadOnly | Kind::VectorView => None,
+        }
+    }
+
     /// How many contiguous pieces there are.
     #[inline]
     #[must_use]

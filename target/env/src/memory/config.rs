@@ -30,6 +30,16 @@ pub enum Numa {
     Ignore,
 }
 
+/// Whether the memory of IO buffers is registered with the io_urings that read and write files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Registration {
+    /// Wherever the kernel takes it.
+    #[default]
+    Auto,
+    /// Never.
+    Off,
+}
+
 /// The choices made once, before the first allocation. See [`super::Memory::init`].
 #[derive(Debug, Clone, Copy, Default)]
 pub struct MemoryConfig {
@@ -39,6 +49,8 @@ pub struct MemoryConfig {
     pub limit_bytes: Option<u64>,
     /// NUMA policy.
     pub numa: Numa,
+    /// Registered buffers.
+    pub registration: Registration,
 }
 
 impl MemoryConfig {

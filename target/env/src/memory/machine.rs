@@ -56,7 +56,7 @@ pub(super) fn hugepage_remedy(kind: PageKind, pages: u64) -> String {
 }
 
 /// Bytes this process may lock; `None`: no limit (none set, or CAP_IPC_LOCK).
-pub(super) fn lock_limit() -> Option<u64> {
+pub(crate) fn lock_limit() -> Option<u64> {
     if has_ipc_lock() { None } else { getrlimit(Resource::Memlock).current }
 }
 

@@ -35,8 +35,9 @@ use std::ptr::NonNull;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 pub use buf::DmaBuf;
-pub use config::{GRANULE_BYTES, MemoryConfig, Numa, PageKind, PageSize};
+pub use config::{GRANULE_BYTES, MemoryConfig, Numa, PageKind, PageSize, Registration};
 pub use error::MemoryError;
+pub(crate) use machine::lock_limit;
 pub use observer::{MappedRange, MemoryObserver, ObserverId};
 pub use region::Region;
 pub use stats::{ClassStats, MemoryStats, PageStats};
@@ -47,6 +48,7 @@ use class::Class;
 use machine::Hugepages;
 use pool::Pool;
 use space::Space;
+pub(crate) use table::NUMBERED_MAX;
 
 /// The process's DMA memory: an allocator is global by nature. Any thread may call it.
 pub struct Memory {
@@ -147,6 +149,23 @@ impl Memory {
             phys: view.phys.map(|phys| phys + (ptr.addr() % GRANULE_BYTES) as u64),
             contiguous,
         })
+    }
+
+    /// Number of the granule of buffers in which all `len` bytes from `ptr` on lie: below [`NUMBERED_MAX`] its own, or
+    /// [`NUMBERED_MAX`]. `None` outside such granules. What has a number stays mapped, with the same pages, for ever.
+    #[inline]
+    pub(crate) fn buffer_granule(&self, ptr: *const u8, len: usize) -> Option<u16> {
+        let table = self.space.table();
+        let granule = table.index_of(ptr)?;
+        if ptr.addr() % GRANULE_BYTES + len > GRANULE_BYTES {
+            return None;
+        }
+        table.record(granule).number()
+    }
+
+    /// Whether IO buffers are to be registered.
+    pub(crate) fn registration(&self) -> Registration {
+        self.space.config().registration
     }
 
     /// Registers an observer: it hears at once of every mapping there is, then of each change.

@@ -153,7 +153,7 @@ impl Region {
 
 impl Drop for Region {
     fn drop(&mut self) {
-        memory().space().give_back(self.run, Purpose::Region);
+        memory().space().give_back(self.run);
     }
 }
 

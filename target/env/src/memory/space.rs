@@ -11,7 +11,7 @@ use super::machine::{self, Hugepages, PageMap};
 use super::observer::{MappedRange, MemoryObserver, ObserverId};
 use super::runs::{Run, RunSet};
 use super::stats::{Gauge, PageGauges, PageStats};
-use super::table::{AddressTable, GranuleView, Use};
+use super::table::{AddressTable, Granule, GranuleView, Use};
 use super::{MemoryError, advice::Shortfall};
 
 /// Granules handed out.
@@ -51,6 +51,8 @@ struct State {
     observers: Vec<(ObserverId, Arc<dyn MemoryObserver>)>,
     observers_ever: u64,
     mapped_bytes: u64,
+    /// Granules that were carved into buffers.
+    numbered: u16,
     shortfall: Option<Shortfall>,
     page_map: PageMap,
 }
@@ -82,6 +84,7 @@ impl Space {
             observers: Vec::new(),
             observers_ever: 0,
             mapped_bytes: 0,
+            numbered: 0,
             shortfall: None,
             page_map: PageMap::open(),
         };
@@ -116,6 +119,9 @@ impl Space {
             match self.grant_of(&mut state, kind, count, node, purpose) {
                 Ok(grant) => {
                     self.note_use(grant.run, kind, node, purpose);
+                    if purpose == Purpose::Buffers {
+                        self.number(&mut state, grant.run);
+                    }
                     return Ok(grant);
                 }
                 Err(Refusal::Pages(source)) => refusal = Some((kind, source)),
@@ -128,14 +134,20 @@ impl Space {
         Err(self.refused(bytes(count), refusal))
     }
 
-    /// Takes granules back: the kernel gets every page that is now wholly unused.
-    pub(super) fn give_back(&self, run: Run, purpose: Purpose) {
+    /// Takes granules of a region back: the kernel gets every page that is now wholly unused. Granules of buffers stay:
+    /// an io_uring may have pinned their pages, and would go on with them if others came in their place.
+    pub(super) fn give_back(&self, run: Run) {
+        let is_region = |granule: &Granule| granule.number().is_none();
+        assert!(
+            self.table.records(run).all(is_region),
+            "granules {run:?} hold buffers, they are never given back"
+        );
         let mut state = self.lock();
         let Some(view) = self.table.record(run.first).view() else {
             unreachable!("granules {run:?} are given back while mapped");
         };
         let gauge = &self.gauges[usize::from(view.node)][view.kind as usize];
-        used(gauge, purpose).sub(bytes(run.count));
+        gauge.regions.sub(bytes(run.count));
         if (self.unit)(view.kind) == 1 {
             self.unmap(&mut state, run.first);
         } else {
@@ -337,6 +349,13 @@ impl Space {
         };
         self.table.records(run).for_each(|granule| granule.set_use(used_as));
         used(&self.gauges[usize::from(node)][kind as usize], purpose).add(bytes(run.count));
+    }
+
+    fn number(&self, state: &mut State, run: Run) {
+        for granule in self.table.records(run) {
+            granule.set_number(state.numbered);
+            state.numbered = state.numbered.saturating_add(1);
+        }
     }
 
     fn range(&self, mapping: Mapping) -> MappedRange {

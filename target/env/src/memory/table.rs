@@ -3,7 +3,7 @@
 use std::ffi::c_void;
 use std::io;
 use std::ptr::{self, NonNull};
-use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
 
 use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
 use rustix::process::{Resource, getrlimit};
@@ -19,6 +19,10 @@ const RESERVE_MIN: usize = 64 << 20;
 const BASE_ALIGN: usize = 1 << 30;
 /// "No physical address known" (0 is a valid one).
 const NO_PHYS: u64 = u64::MAX;
+/// Granules of buffers that are told apart by number; all further ones share the last number.
+pub(crate) const NUMBERED_MAX: u16 = 1 << 14;
+/// "Carved into no buffers": what fresh records hold.
+const NO_NUMBER: u16 = 0;
 
 /// What a granule is used for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +46,8 @@ pub(super) struct Granule {
     /// First granule of the mapping this one came with: the name of the mapping.
     mapping: AtomicU32,
     mapping_end: AtomicU32,
+    /// One more than its number among the granules of buffers, which stay mapped for ever.
+    number: AtomicU16,
     used_as: AtomicU8,
     kind: AtomicU8,
     node: AtomicU8,
@@ -75,6 +81,16 @@ impl Granule {
     #[inline]
     pub(super) fn node(&self) -> u8 {
         self.node.load(Ordering::Relaxed)
+    }
+
+    /// Number among the granules of buffers; `None` for all other granules.
+    #[inline]
+    pub(super) fn number(&self) -> Option<u16> {
+        self.number.load(Ordering::Relaxed).checked_sub(NO_NUMBER + 1)
+    }
+
+    pub(super) fn set_number(&self, number: u16) {
+        self.number.store(number.min(NUMBERED_MAX) + 1, Ordering::Relaxed);
     }
 
     pub(super) fn set_mapped(&self, view: GranuleView) {

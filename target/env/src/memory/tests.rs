@@ -8,9 +8,10 @@ use std::time::{Duration, Instant};
 use proptest::prelude::*;
 use rustix::process::{Resource, Rlimit, setrlimit};
 
+use super::runs::Run;
 use super::space::Purpose;
 use super::*;
-use crate::testing::alone;
+use crate::testing::{alone, become_a_plain_user};
 
 const MIB: u64 = 1 << 20;
 const GRANULE: u64 = GRANULE_BYTES as u64;
@@ -244,17 +245,17 @@ fn a_large_page_is_shared_by_its_granules_and_given_back_when_the_last_is_free()
     let mapped = || space.page_stats().iter().map(|page| page.mapped / GRANULE).sum::<u64>();
     let grant = |count, purpose| space.grant(count, 0, purpose).expect("memory");
 
-    let small = grant(1, Purpose::Buffers);
+    let small = grant(1, Purpose::Region);
     assert_eq!((mapped(), small.fresh), (4, true));
     let rest = grant(3, Purpose::Region);
     assert_eq!((mapped(), rest.run.first, rest.fresh), (4, 1, false));
     let large = grant(6, Purpose::Region);
     assert_eq!((mapped(), large.run.first), (12, 4));
-    space.give_back(rest.run, Purpose::Region);
-    assert_eq!(mapped(), 12, "a buffer still lives in the first page");
-    space.give_back(large.run, Purpose::Region);
+    space.give_back(rest.run);
+    assert_eq!(mapped(), 12, "a region still lives in the first page");
+    space.give_back(large.run);
     assert_eq!(mapped(), 4);
-    space.give_back(small.run, Purpose::Buffers);
+    space.give_back(small.run);
     assert_eq!(mapped(), 0);
     let ranges: Vec<_> =
         log.lines().into_iter().map(|(added, first, granules, _)| (added, first, granules)).collect();
@@ -291,6 +292,21 @@ impl MemoryObserver for Log {
         unsafe { range.base.read_volatile() };
         self.note(false, range);
     }
+}
+
+/// An io_uring may have pinned their pages: others in their place would be written and read by nobody.
+#[test]
+fn granules_of_buffers_are_numbered_and_their_page_stays_when_all_else_in_it_is_given_back() {
+    let space = Space::with_units(MemoryConfig::ordinary(), |_| 4).expect("addresses");
+    let number = |run: Run| space.table().record(run.first).number();
+    let [region, buffers, more] = [Purpose::Region, Purpose::Buffers, Purpose::Buffers]
+        .map(|purpose| space.grant(1, 0, purpose).expect("memory").run);
+    assert_eq!([region, buffers, more].map(number), [None, Some(0), Some(1)]);
+    space.give_back(region);
+    assert_eq!(space.page_stats()[0].mapped, 4 * GRANULE);
+    let refused = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| space.give_back(buffers)));
+    assert!(refused.is_err(), "buffers are never given back");
+    assert_eq!(number(buffers), Some(0));
 }
 
 #[test]
@@ -360,18 +376,6 @@ fn a_plain_user_without_any_right_to_lock_still_gets_memory() {
         assert_eq!(DmaBuf::alloc_zeroed(4096).expect("memory").len(), 4096);
         assert_eq!(memory.stats().pages[0].locked, 0);
     });
-}
-
-/// Limits locking to `bytes` and, if this is root, becomes `nobody`: root is not bound by the limit.
-fn become_a_plain_user(bytes: u64) {
-    const NOBODY: u32 = 65534;
-    setrlimit(Resource::Memlock, Rlimit { current: Some(bytes), maximum: Some(bytes) })
-        .expect("lowering is allowed");
-    if rustix::process::geteuid().is_root() {
-        // SAFETY: a plain system call (glibc makes it for all threads); capabilities go with the uid.
-        assert_eq!(unsafe { libc::setresuid(NOBODY, NOBODY, NOBODY) }, 0);
-    }
-    assert_eq!(machine::lock_limit(), Some(bytes));
 }
 
 #[test]

@@ -34,7 +34,7 @@ pub enum UringError {
     },
     /// No memory for the rings.
     #[error(
-        "the kernel has no memory for an io_uring ({source}): raise the lock limit (`ulimit -l`, LimitMEMLOCK=; counts on kernels before 5.12) or the memory limit of the container or cgroup"
+        "the kernel has no memory for an io_uring ({source}): raise the lock limit (`ulimit -l`, LimitMEMLOCK=; counts on many kernels) or the memory limit of the container or cgroup"
     )]
     NoMemory {
         /// The kernel's answer.
@@ -85,6 +85,45 @@ pub enum UringError {
         /// Most files.
         limit: u32,
     },
+    /// The kernel makes no table of registered buffers.
+    #[error(
+        "no memory of IO buffers is registered with io_uring ({source}): reads and writes of files work, and look its pages up each time; a table of registered buffers needs Linux 5.19 or newer"
+    )]
+    NoBufferTable {
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// The kernel does not register a granule of buffers; no more are tried on this ring.
+    #[error(
+        "the kernel registers no more than {registered} bytes of IO buffers with this io_uring ({source}): reads and writes with the rest work, and look its pages up each time; {}",
+        buffer_remedy(source, *lock_limit)
+    )]
+    BufferRefused {
+        /// Bytes that this ring has registered.
+        registered: u64,
+        /// Bytes that may be locked; `None`: no limit.
+        lock_limit: Option<u64>,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// The limit on locked memory would leave too little for others; no more are tried on this ring.
+    #[error(
+        "no more than {registered} bytes of IO buffers are registered with this io_uring: reads and writes with the rest work, and look its pages up each time; RLIMIT_MEMLOCK is {lock_limit} bytes for all processes of this user together, of which this one takes half; start again with `ulimit -l unlimited` (LimitMEMLOCK=infinity) or CAP_IPC_LOCK"
+    )]
+    BuffersLimited {
+        /// Bytes that this ring has registered.
+        registered: u64,
+        /// Bytes that may be locked.
+        lock_limit: u64,
+    },
+    /// There are more granules of buffers than places in a ring's table.
+    #[error(
+        "an io_uring registers {limit} bytes of IO buffers at most and there are more: reads and writes with the rest work, and look its pages up each time; use shallower queues or smaller IOs"
+    )]
+    BuffersBeyondTable {
+        /// Most bytes.
+        limit: u64,
+    },
     /// A [`super::FileId`] of a removed file, or of another ring.
     #[error("this io_uring has no such file: it was removed, or belongs to another ring")]
     UnknownFile,
@@ -106,6 +145,10 @@ impl UringError {
             | Self::NoSource { .. }
             | Self::UnknownSource
             | Self::NoFile { .. }
+            | Self::NoBufferTable { .. }
+            | Self::BufferRefused { .. }
+            | Self::BuffersLimited { .. }
+            | Self::BuffersBeyondTable { .. }
             | Self::UnknownFile => false,
         }
     }
@@ -125,6 +168,20 @@ impl UringError {
             Some(libc::ENOMEM) => Self::NoMemory { source },
             _ => Self::Setup { entries, source },
         }
+    }
+}
+
+/// What may help where a buffer was not registered.
+fn buffer_remedy(source: &io::Error, lock_limit: Option<u64>) -> String {
+    match (source.raw_os_error(), lock_limit) {
+        (Some(libc::ENOMEM), Some(limit)) => format!(
+            "RLIMIT_MEMLOCK is {limit} bytes for all processes of this user together, and used up: start again with `ulimit -l unlimited` (LimitMEMLOCK=infinity) or CAP_IPC_LOCK"
+        ),
+        (Some(libc::ENOMEM), None) => {
+            "raise the memory limit of the container or cgroup, or free memory, and start again".to_owned()
+        }
+        _ => "a seccomp filter or security module may forbid it: allow io_uring_register and start again"
+            .to_owned(),
     }
 }
 
@@ -153,6 +210,25 @@ mod tests {
             for part in parts {
                 assert!(text.contains(part), "{part:?} in {text:?}");
             }
+        }
+    }
+    #[test]
+    fn a_buffer_that_was_not_registered_costs_speed_and_no_ring() {
+        let refused = |errno, lock_limit| {
+            let source = io::Error::from_raw_os_error(errno);
+            let error = UringError::BufferRefused { registered: 4 << 20, lock_limit, source };
+            assert!(!error.is_refusal());
+            error.to_string()
+        };
+        for (line, parts) in [
+            (
+                refused(libc::ENOMEM, Some(8 << 20)),
+                ["4194304 bytes", "RLIMIT_MEMLOCK is 8388608", "ulimit -l"],
+            ),
+            (refused(libc::ENOMEM, None), ["4194304 bytes", "reads and writes", "cgroup"]),
+            (refused(libc::EPERM, None), ["Operation not permitted", "work", "io_uring_register"]),
+        ] {
+            assert!(parts.iter().all(|part| line.contains(part)) && !line.contains('\n'), "{line}");
         }
     }
 }

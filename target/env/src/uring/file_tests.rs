@@ -12,32 +12,36 @@ use super::*;
 use crate::bufs::{Bufs, Lender};
 use crate::memory::DmaBuf;
 
-struct Rig {
-    ring: Uring,
-    source: SourceId,
-    file: Arc<File>,
-    id: FileId,
+pub(super) struct Rig {
+    pub(super) ring: Uring,
+    pub(super) source: SourceId,
+    pub(super) file: Arc<File>,
+    pub(super) id: FileId,
 }
 
 impl Rig {
-    fn new() -> Option<Rig> {
+    pub(super) fn new() -> Option<Rig> {
+        Self::on(tempfile::tempfile().expect("a file"))
+    }
+
+    pub(super) fn on(file: File) -> Option<Rig> {
         let mut ring = ring()?;
-        let file = Arc::new(tempfile::tempfile().expect("a file"));
+        let file = Arc::new(file);
         let (source, id) = (ring.add_source().unwrap(), ring.add_file(file.clone()).unwrap());
         Some(Rig { ring, source, file, id })
     }
 
-    fn start(&mut self, op: FileOp, bufs: Bufs, tag: u64) {
+    pub(super) fn start(&mut self, op: FileOp, bufs: Bufs, tag: u64) {
         self.ring.start(self.source, self.id, op, bufs, tag).unwrap();
     }
 
     /// Runs one operation to its end.
-    fn run(&mut self, op: FileOp, bufs: Bufs) -> IoDone {
+    pub(super) fn run(&mut self, op: FileOp, bufs: Bufs) -> IoDone {
         self.start(op, bufs, 7);
         self.end()
     }
 
-    fn end(&mut self) -> IoDone {
+    pub(super) fn end(&mut self) -> IoDone {
         loop {
             if let Some(done) = self.ring.next_io(self.source) {
                 return done;
@@ -47,13 +51,13 @@ impl Rig {
     }
 }
 
-fn filled(bytes: u32, byte: u8) -> Bufs {
+pub(super) fn filled(bytes: u32, byte: u8) -> Bufs {
     let mut bufs = Bufs::from(DmaBuf::alloc(bytes).expect("memory"));
     bufs.fill(byte);
     bufs
 }
 
-fn bytes(bufs: &Bufs) -> Vec<u8> {
+pub(super) fn bytes(bufs: &Bufs) -> Vec<u8> {
     let mut bytes = vec![0; bufs.len() as usize];
     bufs.copy_to_slice(0, &mut bytes);
     bytes

@@ -96,6 +96,13 @@ struct Entry {
     registered: bool,
 }
 
+/// Memory as requests name it.
+enum Pieces {
+    One(libc::iovec),
+    /// Where the list is, and how long.
+    List(*const libc::iovec, u32),
+}
+
 /// The files of one ring.
 pub(super) struct Files {
     entries: Vec<Entry>,
@@ -173,8 +180,20 @@ impl Files {
         self.lists_used + SEGMENTS_MAX <= self.lists.len()
     }
 
-    /// The kernel's form of the bytes `skip..end` of `bufs`, from the second segment on in a list of our own.
-    fn list(&mut self, bufs: &Bufs, skip: u32, end: u32) -> (*mut libc::iovec, u32) {
+    /// The kernel's form of the bytes `skip..end` of `bufs`.
+    #[inline]
+    fn memory(&mut self, bufs: &Bufs, skip: u32, end: u32) -> Pieces {
+        match bufs.contiguous() {
+            Some(Segment { ptr, .. }) => {
+                let base = ptr.as_ptr().wrapping_add(skip as usize).cast();
+                Pieces::One(libc::iovec { iov_base: base, iov_len: (end - skip) as usize })
+            }
+            None => self.list(bufs, skip, end),
+        }
+    }
+
+    /// The same for several segments: in a list of our own, unless the bytes lie in one of them.
+    fn list(&mut self, bufs: &Bufs, skip: u32, end: u32) -> Pieces {
         let first = self.lists_used;
         let (mut skip, mut left) = (skip, end - skip);
         for Segment { ptr, len } in bufs.segments() {
@@ -192,39 +211,50 @@ impl Files {
             self.lists_used += 1;
             (skip, left) = (0, left - take);
         }
-        let count = self.lists_used - first;
-        (self.lists[first..].as_mut_ptr(), count as u32)
+        if self.lists_used - first == 1 {
+            self.lists_used = first;
+            return Pieces::One(self.lists[first]);
+        }
+        Pieces::List(self.lists[first..].as_ptr(), (self.lists_used - first) as u32)
     }
 
     /// The request for the kernel.
-    fn request(&mut self, file: FileId, op: FileOp, bufs: &Bufs) -> squeue::Entry {
+    pub(super) fn request(
+        &mut self,
+        file: FileId,
+        op: FileOp,
+        bufs: &Bufs,
+        place: impl FnMut(libc::iovec) -> Option<u16>,
+    ) -> squeue::Entry {
         let entry = &self.entries[file.index.0 as usize];
         let number = entry.fd.as_ref().map_or(-1, |fd| fd.as_fd().as_raw_fd());
         if entry.registered {
-            self.build(Fixed(file.index.0), op, bufs)
+            self.build(Fixed(file.index.0), op, bufs, place)
         } else {
-            self.build(Fd(number), op, bufs)
+            self.build(Fd(number), op, bufs, place)
         }
     }
 
-    fn build(&mut self, fd: impl Target, op: FileOp, bufs: &Bufs) -> squeue::Entry {
+    /// `place`: where in the kernel's table of buffers a piece of memory lies.
+    #[inline]
+    fn build(
+        &mut self,
+        fd: impl Target,
+        op: FileOp,
+        bufs: &Bufs,
+        mut place: impl FnMut(libc::iovec) -> Option<u16>,
+    ) -> squeue::Entry {
         match op {
-            FileOp::Read { offset, skip } => {
-                let (list, count) = self.list(bufs, skip, bufs.len());
-                if count == 1 {
-                    let only = self.pop_list();
-                    return fd.read(only.iov_base.cast(), only.iov_len as u32, offset);
-                }
-                fd.readv(list, count, offset)
-            }
+            FileOp::Read { offset, skip } => match self.memory(bufs, skip, bufs.len()) {
+                Pieces::One(one) => fd.read(one, place(one), offset),
+                Pieces::List(list, count) => fd.readv(list, count, offset),
+            },
             FileOp::Write { offset, skip, end, durable } => {
                 let flags = if durable { libc::RWF_DSYNC } else { 0 };
-                let (list, count) = self.list(bufs, skip, end);
-                if count == 1 {
-                    let only = self.pop_list();
-                    return fd.write(only.iov_base.cast(), only.iov_len as u32, offset, flags);
+                match self.memory(bufs, skip, end) {
+                    Pieces::One(one) => fd.write(one, place(one), offset, flags),
+                    Pieces::List(list, count) => fd.writev(list, count, offset, flags),
                 }
-                fd.writev(list, count, offset, flags)
             }
             FileOp::DataSync => fd.sync(),
             FileOp::Allocate { offset, len, how } => {
@@ -237,11 +267,6 @@ impl Files {
             }
         }
     }
-
-    fn pop_list(&mut self) -> libc::iovec {
-        self.lists_used -= 1;
-        self.lists[self.lists_used]
-    }
 }
 
 /// Sets a place of the kernel's table; −1 empties it.
@@ -251,9 +276,9 @@ fn set_registered(ring: &IoUring, index: u32, fd: RawFd) -> bool {
 
 /// A file as requests name it. The crate's own trait for this cannot be named outside of it.
 trait Target {
-    fn read(self, ptr: *mut u8, len: u32, offset: u64) -> squeue::Entry;
+    fn read(self, one: libc::iovec, place: Option<u16>, offset: u64) -> squeue::Entry;
     fn readv(self, list: *const libc::iovec, count: u32, offset: u64) -> squeue::Entry;
-    fn write(self, ptr: *const u8, len: u32, offset: u64, flags: i32) -> squeue::Entry;
+    fn write(self, one: libc::iovec, place: Option<u16>, offset: u64, flags: i32) -> squeue::Entry;
     fn writev(self, list: *const libc::iovec, count: u32, offset: u64, flags: i32) -> squeue::Entry;
     fn sync(self) -> squeue::Entry;
     fn allocate(self, offset: u64, len: u64, mode: i32) -> squeue::Entry;
@@ -262,14 +287,24 @@ trait Target {
 macro_rules! target {
     ($kind:ty) => {
         impl Target for $kind {
-            fn read(self, ptr: *mut u8, len: u32, offset: u64) -> squeue::Entry {
-                opcode::Read::new(self, ptr, len).offset(offset).build()
+            fn read(self, one: libc::iovec, place: Option<u16>, offset: u64) -> squeue::Entry {
+                let (ptr, len) = (one.iov_base.cast(), one.iov_len as u32);
+                match place {
+                    Some(place) => opcode::ReadFixed::new(self, ptr, len, place).offset(offset).build(),
+                    None => opcode::Read::new(self, ptr, len).offset(offset).build(),
+                }
             }
             fn readv(self, list: *const libc::iovec, count: u32, offset: u64) -> squeue::Entry {
                 opcode::Readv::new(self, list, count).offset(offset).build()
             }
-            fn write(self, ptr: *const u8, len: u32, offset: u64, flags: i32) -> squeue::Entry {
-                opcode::Write::new(self, ptr, len).offset(offset).rw_flags(flags).build()
+            fn write(self, one: libc::iovec, place: Option<u16>, offset: u64, flags: i32) -> squeue::Entry {
+                let (ptr, len) = (one.iov_base.cast_const().cast(), one.iov_len as u32);
+                match place {
+                    Some(place) => {
+                        opcode::WriteFixed::new(self, ptr, len, place).offset(offset).rw_flags(flags).build()
+                    }
+                    None => opcode::Write::new(self, ptr, len).offset(offset).rw_flags(flags).build(),
+                }
             }
             fn writev(self, list: *const libc::iovec, count: u32, offset: u64, flags: i32) -> squeue::Entry {
                 opcode::Writev::new(self, list, count).offset(offset).rw_flags(flags).build()
@@ -293,6 +328,7 @@ impl Uring {
     /// # Errors
     /// [`UringError::NoFile`].
     pub fn add_file(&mut self, file: SharedFd) -> Result<FileId, UringError> {
+        self.fixed.prepare(&self.ring);
         self.files.add(&self.ring, file)
     }
 
@@ -326,7 +362,9 @@ impl Uring {
         }
         let (id, user_data) = self.slots.arm_file(source, tag, file.index, bufs)?;
         self.files.entries[file.index.0 as usize].ops += 1;
-        let request = self.files.request(file, op, self.slots.bufs(id)).user_data(user_data);
+        let (ring, fixed) = (&self.ring, &mut self.fixed);
+        let place = |one: libc::iovec| fixed.place(ring, one.iov_base.cast_const().cast(), one.iov_len);
+        let request = self.files.request(file, op, self.slots.bufs(id), place).user_data(user_data);
         // SAFETY: the buffers are in the operation's slot, where they stay until the kernel has said that it is done
         // with them; the segment list stays until the kernel has taken the request over (`Files::has_room`); the
         // descriptor is held by `files` until the last operation is over.

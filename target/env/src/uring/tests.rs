@@ -190,7 +190,7 @@ fn a_seccomp_filter_that_refuses_io_uring_is_named() {
     for (errno, part) in [(libc::EPERM, "seccomp"), (libc::ENOSYS, "CONFIG_IO_URING")] {
         // A filter binds the thread that installs it, for good: hence a thread of its own.
         let error = thread::spawn(move || {
-            refuse_io_uring_setup(errno as u32);
+            refuse_on_this_thread(libc::SYS_io_uring_setup, errno as u32);
             Uring::new(8).map(drop).expect_err("refused")
         });
         let error = error.join().unwrap();
@@ -198,12 +198,12 @@ fn a_seccomp_filter_that_refuses_io_uring_is_named() {
     }
 }
 
-/// Makes `io_uring_setup` fail with `errno` on this thread.
-fn refuse_io_uring_setup(errno: u32) {
+/// Makes a system call fail with `errno` on this thread.
+pub(super) fn refuse_on_this_thread(call: libc::c_long, errno: u32) {
     let op = |code: u32, jt, jf, k| libc::sock_filter { code: code as u16, jt, jf, k };
     let mut program = [
         op(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0),
-        op(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, 1, libc::SYS_io_uring_setup as u32),
+        op(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, 1, call as u32),
         op(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ERRNO | errno),
         op(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ALLOW),
     ];
