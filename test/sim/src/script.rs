@@ -252,6 +252,11 @@ impl Script {
     /// Makes the device so many blocks large, or says why not.
     pub fn resize(&mut self, blocks: u64) -> Result<u64, ResizeError> {
         self.ask_resize(blocks);
+        self.until_resized()
+    }
+
+    /// Waits until the growth asked for last has ended, and says how.
+    pub fn until_resized(&mut self) -> Result<u64, ResizeError> {
         self.until("the growth ends", |world| world.resized.is_some());
         self.world.resized.expect("just seen")
     }

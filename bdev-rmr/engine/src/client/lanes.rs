@@ -19,7 +19,6 @@ struct Link {
 struct Node {
     range: BlockRange,
     write: bool,
-    order: u64,
     links: [Link; 2],
 }
 
@@ -30,16 +29,15 @@ pub(super) struct Lanes {
     /// First and last node of each lane; a node is `slot * 2 + which link`.
     ends: Vec<(u32, u32)>,
     nodes: Vec<Node>,
-    next_order: u64,
 }
 
 impl Lanes {
     pub(super) fn new(shift: u8, slots: usize) -> Self {
         let link = Link { lane: NONE, prev: NONE, next: NONE };
-        let node = Node { range: BlockRange::default(), write: false, order: 0, links: [link.clone(), link] };
+        let node = Node { range: BlockRange::default(), write: false, links: [link.clone(), link] };
         // No more lanes than a full table can make use of: a small client stays small.
         let lanes = (4 * slots).clamp(1, LANES_MAX);
-        Self { shift, ends: vec![(NONE, NONE); lanes], nodes: vec![node; slots], next_order: 0 }
+        Self { shift, ends: vec![(NONE, NONE); lanes], nodes: vec![node; slots] }
     }
 
     fn lanes_of(&self, range: BlockRange) -> [Option<u32>; 2] {
@@ -54,10 +52,8 @@ impl Lanes {
 
     /// Queues a request behind those that came before.
     pub(super) fn enter(&mut self, slot: u32, range: BlockRange, write: bool) {
-        self.next_order += 1;
-        let order = self.next_order;
         let node = &mut self.nodes[slot as usize];
-        (node.range, node.write, node.order) = (range, write, order);
+        (node.range, node.write) = (range, write);
         for (which, lane) in self.lanes_of(range).into_iter().enumerate() {
             let id = slot * 2 + which as u32;
             let Some(lane) = lane else {

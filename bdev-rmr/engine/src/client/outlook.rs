@@ -261,4 +261,63 @@ mod tests {
         assert_eq!(start_set(abc, MemberSet::only(c).with(b), join), MemberSet::only(b));
         assert_eq!(start_set(abc, MemberSet::only(c), Origin::Shrink), MemberSet::only(c));
     }
+
+    /// A report of A's store in a pool of three, and what somebody may have put wrong in it.
+    fn judged(spoil: impl Fn(&mut Report)) -> bool {
+        let geometry = rmr_proto::Geometry::for_pool(1 << 30, 4096, 128 << 10).expect("a product geometry");
+        let mut client =
+            Client::new(geometry, MemberSet::first(3), 7, crate::client::ClientConfig::default());
+        let mut out = Vec::new();
+        client.on(1, crate::client::ClientEvent::Start(crate::client::StartOptions::default()), &mut out);
+        let epoch = |generation| Epoch { promise: rmr_proto::Promise { generation, nonce: 5 }, version: 0 };
+        client.promise = epoch(9).promise;
+        let record = EpochRecord {
+            promise: client.promise,
+            adopted: epoch(3),
+            origin: Origin::Assembly,
+            set: MemberSet::first(2),
+            members: MemberSet::first(3),
+            blocks: geometry.blocks(),
+            ..EpochRecord::default()
+        };
+        let suspect =
+            |region| rmr_proto::SuspectRegion { region: rmr_proto::RegionNo(region), ..Default::default() };
+        let mut report = Report {
+            promise: client.promise,
+            record,
+            incarnation: rmr_proto::Incarnation(1),
+            zeroed: false,
+            capacity: geometry.blocks(),
+            dirty_chunks: 0,
+            continuity: Default::default(),
+            suspects: vec![suspect(0), suspect(4)],
+            next: Some(rmr_proto::RegionNo(5)),
+        };
+        spoil(&mut report);
+        client.is_sound(&report)
+    }
+
+    #[test]
+    fn a_report_that_no_store_can_have_made_counts_as_none() {
+        assert!(judged(|_| {}));
+        assert!(judged(|r| (r.suspects, r.next) = (Vec::new(), None)));
+        assert!(
+            judged(|r| (r.record.adopted, r.record.set) = (Epoch::default(), MemberSet::EMPTY)),
+            "a fresh one"
+        );
+        let wrong: [(&str, fn(&mut Report)); 9] = [
+            ("another promise", |r| r.record.promise.generation += 1),
+            ("nobody in its set", |r| r.record.set = MemberSet::EMPTY),
+            ("somebody in its set who is no member", |r| r.record.members = MemberSet::only(MemberId::at(0))),
+            ("no blocks", |r| r.record.blocks = 0),
+            ("adopted under the promise that it has only given", |r| r.record.adopted.promise = r.promise),
+            ("a region twice", |r| r.suspects[1].region = r.suspects[0].region),
+            ("a region beyond the device", |r| r.suspects[1].region.0 = u64::MAX),
+            ("regions that go back", |r| r.suspects.reverse()),
+            ("a list that goes on before its end", |r| r.next = Some(rmr_proto::RegionNo(4))),
+        ];
+        for (what, spoil) in wrong {
+            assert!(!judged(spoil), "{what}");
+        }
+    }
 }

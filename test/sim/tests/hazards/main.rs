@@ -16,5 +16,6 @@ mod mutants;
 mod resync;
 mod scale;
 mod scrub;
+mod service;
 mod sides;
 mod waiting;
