@@ -104,3 +104,19 @@ pub(crate) fn a_repair_that_comes_twice_marks_once() {
     }
     s.end();
 }
+
+#[test]
+pub(crate) fn a_scrub_counts_what_it_could_not_read() {
+    let mut s = Script::pool(2);
+    for block in 0..40 {
+        s.write(block);
+    }
+    s.until_entries_clear();
+    s.unreadable(A, 5);
+    let scrub = s.scrub(None);
+    assert_eq!((scrub.unread, scrub.single, scrub.mismatches, scrub.repaired), (1, 1, 0, 0), "{scrub:?}");
+    s.until("it was written again", |w| w.can_read(A, 5));
+    let scrub = s.scrub(None);
+    assert_eq!((scrub.unread, scrub.single), (0, 0), "{scrub:?}");
+    s.end();
+}
