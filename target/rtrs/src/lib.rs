@@ -39,6 +39,7 @@ mod ids;
 pub mod mutant;
 pub mod raw;
 pub mod server;
+pub mod tcp;
 
 pub use error::FormatError;
 pub use fault::{Death, Fault};

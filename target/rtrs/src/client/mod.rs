@@ -257,6 +257,14 @@ impl Client {
         }
     }
 
+    /// What came on a connection cannot be believed: it is closed.
+    pub fn distrust(&mut self, now: Now, conn: ConnId, fault: Fault, out: &mut Vec<Action>) {
+        self.now = self.now.max(now);
+        if self.path_mut(conn).is_some() {
+            self.hang_up(PathNo(conn.0 as u16), fault, out);
+        }
+    }
+
     /// Changes how a path is chosen.
     pub fn set_policy(&mut self, policy: Policy) {
         self.config.policy = policy;

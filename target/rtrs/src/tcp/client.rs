@@ -1,0 +1,584 @@
+//! One lane of a client over TCP.
+
+use super::{crc_of, fault_of, group_options, nonce};
+use crate::client::{
+    self, Action, Answer, Ask, Client, Config, Link, PathChange, Permit, SessionDead, SubmitError, UserNo,
+};
+use crate::codec::{self, Expect, HEAD, Opened, Side};
+use crate::frame::{Frame, Hand, Reply};
+use crate::hand::Key;
+use crate::{ConnId, Direction, Fault, Id, PathNo, SlotUse};
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::time::Duration;
+use tgt_env::bufs::{Bufs, Lease};
+use tgt_env::clock::Ticks;
+use tgt_reactor::{Cx, Work};
+use tgt_sock::{ConnectTo, Event, Group, Payload, Received, Refused, SockError, SocketOptions, StreamId};
+
+/// Where a path leads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PathAddress {
+    /// The server's listener.
+    pub to: SocketAddr,
+    /// Own address; `None` = whichever the system takes.
+    pub from: Option<SocketAddr>,
+    /// Options of the socket.
+    pub socket: SocketOptions,
+}
+
+/// A request.
+#[derive(Debug)]
+pub struct Submission<'a> {
+    /// The caller's name for it.
+    pub tag: u64,
+    /// Which way its data goes.
+    pub direction: Direction,
+    /// Copied.
+    pub header: &'a [u8],
+    /// Write: its data, all of it; read: where data goes, as much as may come.
+    pub bufs: Bufs,
+}
+
+/// Why a request was not taken.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum Refusal {
+    /// No permit: [`ClientEvent::Room`] tells when there is one.
+    #[error("no permit is free: wait for room")]
+    Wait,
+    /// See there.
+    #[error("{0}")]
+    Refused(#[from] SubmitError),
+}
+
+/// A request that ended.
+#[derive(Debug)]
+pub struct Done {
+    /// The caller's name for it.
+    pub tag: u64,
+    /// How.
+    pub result: Result<Answer, SessionDead>,
+    /// The answer's user header. Give it back with [`ClientPort::recycle`] and nothing is allocated for the next.
+    pub header: Vec<u8>,
+    /// The memory that was submitted.
+    pub bufs: Bufs,
+}
+
+/// What a lane tells its owner.
+#[derive(Debug)]
+pub enum ClientEvent {
+    /// A request ended.
+    Done(Done),
+    /// A user that was told to wait may submit once.
+    Room(UserNo),
+    /// The lane's life.
+    Link(Link),
+    /// A path's state.
+    Path(PathChange),
+}
+
+/// Where the memory of a request is.
+#[derive(Debug)]
+enum Memory {
+    /// With us.
+    Here(Bufs),
+    /// Lent to streams that send it.
+    Lent(Lease),
+    /// With the stream that fills it.
+    Filling,
+}
+
+/// What is kept of a request until it ends.
+#[derive(Debug)]
+struct Kept {
+    at: SlotUse,
+    tag: u64,
+    header: Vec<u8>,
+    answer: Vec<u8>,
+    memory: Memory,
+    digest: u32,
+}
+
+struct Conn {
+    id: ConnId,
+    stream: StreamId,
+    expect: Expect,
+    digest: bool,
+    /// An answer whose data is on its way, and what its digest must be.
+    current: Option<(Reply, Option<u32>)>,
+    backlog: VecDeque<Frame>,
+}
+
+/// One lane of a client over TCP.
+pub struct ClientPort {
+    lane: Client,
+    group: Group,
+    addresses: Vec<Option<PathAddress>>,
+    conns: Vec<Option<Conn>>,
+    kept: Vec<Option<Kept>>,
+    /// Requests that ended while a stream still had their memory.
+    leaving: Vec<(Kept, Result<Answer, SessionDead>)>,
+    handed: Vec<(UserNo, Permit)>,
+    spare: Vec<Vec<u8>>,
+    actions: Vec<Action>,
+    events: VecDeque<ClientEvent>,
+    connect_within: Duration,
+}
+
+impl ClientPort {
+    /// A lane without paths, on this reactor.
+    ///
+    /// # Errors
+    /// What the group of streams cannot have.
+    pub fn new(cx: &mut Cx, config: Config, key: Key) -> Result<Self, SockError> {
+        let group = Group::new(cx, group_options())?;
+        let connect_within = Duration::from_nanos(config.hand_ns);
+        Ok(Self {
+            lane: Client::new(config, key),
+            group,
+            addresses: Vec::new(),
+            conns: Vec::new(),
+            kept: Vec::new(),
+            leaving: Vec::new(),
+            handed: Vec::new(),
+            spare: Vec::new(),
+            actions: Vec::new(),
+            events: VecDeque::new(),
+            connect_within,
+        })
+    }
+
+    /// The lane: to attach users, to look at paths and limits.
+    pub fn lane(&mut self) -> &mut Client {
+        &mut self.lane
+    }
+
+    /// Adds a path. Its UUID must be new each time.
+    pub fn add_path(&mut self, cx: &Cx, id: Id, address: PathAddress) -> Option<PathNo> {
+        let no = self.lane.add_path(cx.now().as_ns(), id)?;
+        let at = usize::from(no.0);
+        if self.addresses.len() <= at {
+            self.addresses.resize_with(at + 1, || None);
+            self.conns.resize_with(at + 1, || None);
+        }
+        self.addresses[at] = Some(address);
+        Some(no)
+    }
+
+    /// Takes a path away; what was under way on it goes to the others.
+    pub fn remove_path(&mut self, cx: &mut Cx, no: PathNo) {
+        self.lane.remove_path(cx.now().as_ns(), no, &mut self.actions);
+        self.act(cx);
+    }
+
+    /// Ends the life: see [`Client::end_life`].
+    pub fn end_life(&mut self, cx: &mut Cx) {
+        self.lane.end_life(cx.now().as_ns(), &mut self.actions);
+        self.act(cx);
+    }
+
+    /// Submits a request of `user`. It ends with [`ClientEvent::Done`], never in this call.
+    ///
+    /// # Errors
+    /// If it is not taken, with its memory.
+    pub fn submit(
+        &mut self,
+        cx: &mut Cx,
+        user: UserNo,
+        request: Submission<'_>,
+    ) -> Result<(), (Bufs, Refusal)> {
+        let handed =
+            self.handed.iter().position(|(no, _)| *no == user).map(|at| self.handed.swap_remove(at).1);
+        let permit = match handed.map_or_else(|| self.lane.permit(user), |permit| Ok(Some(permit))) {
+            Ok(Some(permit)) => permit,
+            Ok(None) => return Err((request.bufs, Refusal::Wait)),
+            Err(error) => return Err((request.bufs, error.into())),
+        };
+        let Submission { tag, direction, header, bufs } = request;
+        let ask = Ask {
+            tag,
+            direction,
+            bytes: bufs.len(),
+            user_len: header.len().min(usize::from(u16::MAX)) as u16,
+        };
+        let at = match self.lane.submit(cx.now().as_ns(), permit, ask, &mut self.actions) {
+            Ok(at) => at,
+            Err((permit, error)) => {
+                self.lane.give_back(permit, &mut self.actions);
+                return Err((bufs, error.into()));
+            }
+        };
+        let (memory, digest) = match direction {
+            Direction::Write if !bufs.is_empty() => {
+                let sum = crc_of(&bufs, bufs.len());
+                (Memory::Lent(cx.lender().lend(bufs).expect("fewer leases than permits and buffers")), sum)
+            }
+            _ => (Memory::Here(bufs), 0),
+        };
+        let mut kept_header = self.spare.pop().unwrap_or_default();
+        kept_header.extend_from_slice(header);
+        let answer = self.spare.pop().unwrap_or_default();
+        let place = usize::from(at.slot.0);
+        if self.kept.len() <= place {
+            self.kept.resize_with(place + 1, || None);
+        }
+        self.kept[place] = Some(Kept { at, tag, header: kept_header, answer, memory, digest });
+        self.act(cx);
+        Ok(())
+    }
+
+    /// Takes a header back for the next request.
+    pub fn recycle(&mut self, mut header: Vec<u8>) {
+        header.clear();
+        self.spare.push(header);
+    }
+
+    /// Begins a turn: takes in all that came.
+    pub fn begin(&mut self, cx: &mut Cx) {
+        self.group.begin(cx);
+        loop {
+            let Some(event) = self.group.next() else { break };
+            match event {
+                Event::Connected(stream) => {
+                    let conn = ConnId(stream.user());
+                    let nonce = nonce();
+                    self.lane.on(
+                        cx.now().as_ns(),
+                        client::Event::Connected { conn, nonce },
+                        &mut self.actions,
+                    );
+                }
+                Event::Received(received) => {
+                    let state =
+                        State { lane: &mut self.lane, kept: &mut self.kept, actions: &mut self.actions };
+                    state.received(cx, &mut self.conns, received);
+                }
+                Event::Filled { stream, payload } => {
+                    let conn = ConnId(stream.user());
+                    let state =
+                        State { lane: &mut self.lane, kept: &mut self.kept, actions: &mut self.actions };
+                    match state.filled(cx, &mut self.conns, conn, payload) {
+                        None => {}
+                        Some(payload) => self.unfilled(payload),
+                    }
+                }
+                Event::Sent { payload, .. } | Event::Unsent { payload, .. } => {
+                    cx.lender().give_back(payload.bufs);
+                    self.leave(cx, payload.tag);
+                }
+                Event::Unfilled { payload, .. } => {
+                    self.unfilled(payload);
+                }
+                Event::Room(stream) => {
+                    let conn = ConnId(stream.user());
+                    self.drain(cx, conn);
+                }
+                Event::Closed { user, cause, .. } => self.closed(cx, ConnId(user), cause),
+                Event::Accepted { .. } | Event::AcceptFailed { .. } => {
+                    unreachable!("a client does not listen")
+                }
+            }
+            self.act(cx);
+        }
+        if self.lane.next_timeout().is_some_and(|at| cx.now().as_ns() >= at) {
+            self.lane.on(cx.now().as_ns(), client::Event::Tick, &mut self.actions);
+            self.act(cx);
+        }
+    }
+
+    /// What the lane has to tell.
+    #[expect(clippy::should_implement_trait, reason = "as a group's, it goes on after it said None")]
+    pub fn next(&mut self) -> Option<ClientEvent> {
+        self.events.pop_front()
+    }
+
+    /// Ends a turn: everything queued goes out. Returns what the poller is to return.
+    pub fn end(&mut self, cx: &mut Cx) -> Work {
+        let work = self.group.end(cx);
+        if let Some(at) = self.lane.next_timeout() {
+            cx.wake_at(Ticks::from_duration(Duration::from_nanos(at)));
+        }
+        if self.events.is_empty() { work } else { Work::Busy }
+    }
+
+    /// Ends all streams; call turns until it is `true`, then drop.
+    pub fn close(&mut self, cx: &mut Cx) -> bool {
+        self.group.abort_all();
+        if self.group.stream_count() > 0 {
+            return false;
+        }
+        self.group.close(cx);
+        true
+    }
+
+    fn closed(&mut self, cx: &mut Cx, id: ConnId, cause: tgt_sock::Cause) {
+        let place = id.0 as usize & 0xffff;
+        if self.conns.get(place).and_then(Option::as_ref).is_some_and(|conn| conn.id == id) {
+            self.conns[place] = None;
+            let fault = fault_of(cause);
+            self.lane.on(cx.now().as_ns(), client::Event::Lost { conn: id, fault }, &mut self.actions);
+        }
+    }
+
+    /// A stream ended before it had filled a request's memory.
+    fn unfilled(&mut self, payload: Payload) {
+        let (bufs, tag) = (payload.bufs, payload.tag);
+        if let Some(kept) = self.kept.iter_mut().flatten().find(|kept| kept_tag(kept.at) == tag) {
+            kept.memory = Memory::Here(bufs);
+            return;
+        }
+        let at =
+            self.leaving.iter().position(|(kept, _)| kept_tag(kept.at) == tag).expect("memory has an owner");
+        let (mut kept, result) = self.leaving.swap_remove(at);
+        kept.memory = Memory::Here(bufs);
+        self.done(kept, result);
+    }
+
+    /// A stream has given memory back that it had been lent.
+    fn leave(&mut self, cx: &mut Cx, tag: u64) {
+        let Some(at) = self.leaving.iter().position(|(kept, _)| kept_tag(kept.at) == tag) else { return };
+        let (kept, result) = self.leaving.swap_remove(at);
+        self.complete(cx, kept, result);
+    }
+
+    fn complete(&mut self, cx: &mut Cx, mut kept: Kept, result: Result<Answer, SessionDead>) {
+        kept.memory = match kept.memory {
+            Memory::Lent(lease) if cx.lender().away(&lease) == 0 => Memory::Here(cx.lender().end(lease)),
+            memory => memory,
+        };
+        if matches!(kept.memory, Memory::Here(_)) {
+            self.done(kept, result);
+        } else {
+            self.leaving.push((kept, result));
+        }
+    }
+
+    fn done(&mut self, kept: Kept, result: Result<Answer, SessionDead>) {
+        let Memory::Here(bufs) = kept.memory else { unreachable!("its memory is back") };
+        self.recycle(kept.header);
+        self.events.push_back(ClientEvent::Done(Done { tag: kept.tag, result, header: kept.answer, bufs }));
+    }
+
+    fn act(&mut self, cx: &mut Cx) {
+        while !self.actions.is_empty() {
+            let mut actions = std::mem::take(&mut self.actions);
+            actions.drain(..).for_each(|action| self.act_on(cx, action));
+            if self.actions.is_empty() {
+                self.actions = actions;
+            }
+        }
+    }
+
+    fn act_on(&mut self, cx: &mut Cx, action: Action) {
+        match action {
+            Action::Connect { conn, path } => self.connect(cx, conn, path),
+            Action::Send { conn, frame } => {
+                let Some(to) = self.conns.get_mut(conn.0 as usize & 0xffff).and_then(Option::as_mut) else {
+                    return;
+                };
+                if to.id == conn {
+                    to.backlog.push_back(frame);
+                    self.drain(cx, conn);
+                }
+            }
+            Action::Close { conn, .. } => {
+                let place = &mut self.conns[conn.0 as usize & 0xffff];
+                if let Some(closed) = place.take_if(|there| there.id == conn)
+                    && let Some(mut stream) = self.group.stream(closed.stream)
+                {
+                    stream.abort();
+                }
+            }
+            Action::Complete { at, result, .. } => {
+                let kept = self.kept[usize::from(at.slot.0)].take().expect("a request is kept until it ends");
+                self.complete(cx, kept, result);
+            }
+            Action::Permit { user, permit } => {
+                self.handed.push((user, permit));
+                self.events.push_back(ClientEvent::Room(user));
+            }
+            Action::Link(link) => {
+                if matches!(link, Link::Dead { .. }) {
+                    self.handed.clear();
+                }
+                self.events.push_back(ClientEvent::Link(link));
+            }
+            Action::Path(change) => self.events.push_back(ClientEvent::Path(change)),
+        }
+    }
+
+    fn connect(&mut self, cx: &mut Cx, id: ConnId, path: PathNo) {
+        let place = usize::from(path.0);
+        let address = self.addresses[place].clone().expect("a path has an address");
+        let (source, timeout) = (address.from, self.connect_within);
+        let to = ConnectTo { address: address.to, source, timeout, socket: address.socket };
+        match self.group.connect(&to) {
+            Ok(stream) => {
+                if let Some(mut stream) = self.group.stream(stream) {
+                    stream.set_user(id.0);
+                }
+                let (expect, backlog) = (Expect::hand(Side::Server), VecDeque::new());
+                self.conns[place] = Some(Conn { id, stream, expect, digest: false, current: None, backlog });
+            }
+            Err(error) => {
+                tracing::warn!(%error, to = %address.to, "a path of a session cannot be connected");
+                let fault = Fault::System { errno: super::errno_of(&error) };
+                self.lane.on(cx.now().as_ns(), client::Event::Lost { conn: id, fault }, &mut self.actions);
+            }
+        }
+    }
+
+    /// Moves what waits to be sent on a connection into its stream's queue, as much as that takes.
+    fn drain(&mut self, cx: &mut Cx, id: ConnId) {
+        let Some(conn) = self.conns.get_mut(id.0 as usize & 0xffff).and_then(Option::as_mut) else { return };
+        let Some(mut stream) = self.group.stream(conn.stream).filter(|_| conn.id == id) else { return };
+        while let Some(frame) = conn.backlog.front() {
+            let sent = match frame {
+                Frame::Hand(hand) => stream.send(&codec::encode_hand(hand)),
+                Frame::Request(request) => {
+                    // What has ended meanwhile is not sent: it was answered on another connection.
+                    match self.kept.get(usize::from(request.at.slot.0)).and_then(Option::as_ref) {
+                        Some(kept) if kept.at == request.at => {
+                            let digest = conn.digest.then_some(kept.digest);
+                            let mut head = [0; HEAD + crate::frame::USER_MAX as usize];
+                            let len = HEAD + kept.header.len();
+                            head[..HEAD].copy_from_slice(&codec::head_of(frame, &kept.header, digest));
+                            head[HEAD..len].copy_from_slice(&kept.header);
+                            match &kept.memory {
+                                Memory::Lent(lease) => {
+                                    let payload = Payload::whole(cx.lender().view(lease), kept_tag(kept.at));
+                                    stream.send_with(&head[..len], payload).map_err(|(refused, payload)| {
+                                        cx.lender().give_back(payload.bufs);
+                                        refused
+                                    })
+                                }
+                                _ => stream.send(&head[..len]),
+                            }
+                        }
+                        _ => Ok(()),
+                    }
+                }
+                frame => stream.send(&codec::head_of(frame, &[], None)),
+            };
+            match sent {
+                Ok(()) => drop(conn.backlog.pop_front()),
+                Err(Refused::Full) => return,
+                // Its end is told by `Closed`.
+                Err(Refused::Ending) => return conn.backlog.clear(),
+            }
+        }
+    }
+}
+
+fn kept_tag(at: SlotUse) -> u64 {
+    u64::from(at.slot.0) << 32 | u64::from(at.use_no)
+}
+
+/// What taking frames in needs of a port, its group being lent to the event.
+struct State<'a> {
+    lane: &'a mut Client,
+    kept: &'a mut Vec<Option<Kept>>,
+    actions: &'a mut Vec<Action>,
+}
+
+impl State<'_> {
+    fn received(mut self, cx: &mut Cx, conns: &mut [Option<Conn>], mut received: Received<'_>) {
+        let id = ConnId(received.stream().user());
+        let conn =
+            conns.get_mut(id.0 as usize & 0xffff).and_then(Option::as_mut).filter(|conn| conn.id == id);
+        let Some(conn) = conn else {
+            // Closed here; its end is on its way.
+            let len = received.bytes().len();
+            return received.consume(len);
+        };
+        self.lane.on(cx.now().as_ns(), client::Event::Heard { conn: id }, self.actions);
+        if let Err(fault) = self.take_frames(cx, conn, &mut received) {
+            // Closed by the action that the engine answers with.
+            self.lane.distrust(cx.now().as_ns(), id, fault, self.actions);
+        }
+    }
+
+    fn take_frames(
+        &mut self,
+        cx: &mut Cx,
+        conn: &mut Conn,
+        received: &mut Received<'_>,
+    ) -> Result<(), Fault> {
+        while let Opened::Frame { frame, head, data, digest } = codec::open(received.bytes(), &conn.expect)? {
+            let Frame::Reply(reply) = frame else {
+                received.consume(head);
+                enter(conn, &frame);
+                self.lane.on(cx.now().as_ns(), client::Event::Frame { conn: conn.id, frame }, self.actions);
+                continue;
+            };
+            let expected =
+                self.lane.expected(conn.id, reply.at).filter(|expected| reply.bytes <= expected.bytes);
+            let kept = self.kept.get_mut(usize::from(reply.at.slot.0)).and_then(Option::as_mut);
+            let (Some(_), Some(kept)) = (expected, kept) else {
+                return Err(Fault::Protocol("an answer to what was not asked"));
+            };
+            kept.answer.clear();
+            kept.answer.extend_from_slice(&received.bytes()[HEAD..head]);
+            received.consume(head);
+            if data > 0 {
+                let Memory::Here(bufs) = std::mem::replace(&mut kept.memory, Memory::Filling) else {
+                    return Err(Fault::Protocol("two answers to one request at a time"));
+                };
+                conn.current = Some((reply, digest));
+                let payload = Payload { bufs, offset: 0, len: data as u32, tag: kept_tag(reply.at) };
+                let Some(payload) = received.payload(payload) else { return Ok(()) };
+                self.answered(cx, conn, payload)?;
+            } else {
+                self.lane.on(cx.now().as_ns(), client::Event::Frame { conn: conn.id, frame }, self.actions);
+            }
+        }
+        Ok(())
+    }
+
+    /// All data of an answer is there.
+    fn answered(&mut self, cx: &mut Cx, conn: &mut Conn, payload: Payload) -> Result<(), Fault> {
+        let (reply, digest) = conn.current.take().expect("an answer was awaited");
+        let kept = self.kept[usize::from(reply.at.slot.0)].as_mut().expect("kept while its memory is filled");
+        let fits = digest.is_none_or(|digest| digest == crc_of(&payload.bufs, payload.len));
+        kept.memory = Memory::Here(payload.bufs);
+        if !fits {
+            return Err(Fault::Digest);
+        }
+        let frame = Frame::Reply(reply);
+        self.lane.on(cx.now().as_ns(), client::Event::Frame { conn: conn.id, frame }, self.actions);
+        Ok(())
+    }
+
+    /// `Some` = the connection is not ours any more: the memory goes back to its request.
+    fn filled(
+        mut self,
+        cx: &mut Cx,
+        conns: &mut [Option<Conn>],
+        id: ConnId,
+        payload: Payload,
+    ) -> Option<Payload> {
+        let place = id.0 as usize & 0xffff;
+        let conn = conns.get_mut(place).and_then(Option::as_mut).filter(|conn| conn.id == id);
+        let Some(conn) = conn else { return Some(payload) };
+        self.lane.on(cx.now().as_ns(), client::Event::Heard { conn: id }, self.actions);
+        if let Err(fault) = self.answered(cx, conn, payload) {
+            // Closed by the action that the engine answers with.
+            self.lane.distrust(cx.now().as_ns(), id, fault, self.actions);
+        }
+        None
+    }
+}
+
+/// After the challenge both sides know whether data has digests; after the welcome, the limits.
+fn enter(conn: &mut Conn, frame: &Frame) {
+    let Frame::Hand(hand) = frame else { return };
+    match &**hand {
+        Hand::Challenge(challenge) => conn.digest = challenge.digest,
+        Hand::Welcome(welcome) => {
+            let (from, digest) = (Side::Server, conn.digest);
+            let (user_max, data_max) = (welcome.limits.user_max, welcome.limits.data_max);
+            conn.expect = Expect { from, hand: false, digest, user_max, data_max };
+        }
+        _ => {}
+    }
+}
