@@ -181,6 +181,19 @@ impl Client {
         self.fail_all(out);
         self.permits.reset(0);
         out.push(Action::Link(Link::Dead { why }));
+        if self.retired {
+            self.drop_paths(out);
+        }
+    }
+
+    /// No path is connected any more.
+    pub(super) fn drop_paths(&mut self, out: &mut Vec<Action>) {
+        for at in 0..self.paths.len() {
+            if self.paths[at].is_some() {
+                self.hang_up(PathNo(at as u16), Fault::Command, out);
+                self.paths[at] = None;
+            }
+        }
     }
 
     /// When [`Event::Tick`] is wanted next; `None` = not before something else happens.

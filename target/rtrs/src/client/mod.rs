@@ -129,6 +129,7 @@ pub struct Client {
     /// Requests that wait for a path.
     parked: u32,
     permits: Permits,
+    retired: bool,
 }
 
 impl Client {
@@ -148,6 +149,7 @@ impl Client {
             slots,
             parked: 0,
             permits: Permits::new(),
+            retired: false,
         }
     }
 
@@ -255,6 +257,20 @@ impl Client {
         for conn in self.ups().filter_map(|path| path.conn.as_ref()) {
             out.push(goodbye(conn.id));
         }
+    }
+
+    /// Ends the lane: its life as [`Self::end_life`] does, then its paths, which are not connected again.
+    pub fn retire(&mut self, now: Now, out: &mut Vec<Action>) {
+        self.retired = true;
+        match self.living {
+            Some(_) => self.end_life(now, out),
+            None => self.drop_paths(out),
+        }
+    }
+
+    /// It was retired, and its life is over.
+    pub fn is_over(&self) -> bool {
+        self.retired && self.living.is_none()
     }
 
     /// What came on a connection cannot be believed: it is closed.

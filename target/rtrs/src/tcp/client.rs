@@ -1,4 +1,4 @@
-//! One lane of a client over TCP.
+//! The lanes of a reactor over TCP, of all sessions: one group of streams, so that an idle lane costs little.
 
 use super::{crc_of, fault_of, group_options, nonce};
 use crate::client::{
@@ -64,6 +64,10 @@ pub struct Done {
     pub bufs: Bufs,
 }
 
+/// A lane of a port.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct LaneNo(u16);
+
 /// What a lane tells its owner.
 #[derive(Debug)]
 pub enum ClientEvent {
@@ -75,6 +79,8 @@ pub enum ClientEvent {
     Link(Link),
     /// A path's state.
     Path(PathChange),
+    /// The lane was retired and is gone.
+    Gone,
 }
 
 /// Where the memory of a request is.
@@ -109,72 +115,117 @@ struct Conn {
     backlog: VecDeque<Frame>,
 }
 
-/// One lane of a client over TCP.
-pub struct ClientPort {
-    lane: Client,
-    group: Group,
+/// One lane.
+struct Lane {
+    no: LaneNo,
+    engine: Client,
     addresses: Vec<Option<PathAddress>>,
     conns: Vec<Option<Conn>>,
     kept: Vec<Option<Kept>>,
     /// Requests that ended while a stream still had their memory.
     leaving: Vec<(Kept, Result<Answer, SessionDead>)>,
     handed: Vec<(UserNo, Permit)>,
-    spare: Vec<Vec<u8>>,
     actions: Vec<Action>,
-    events: VecDeque<ClientEvent>,
     connect_within: Duration,
+    /// When its engine wants to be told of the time.
+    due: u64,
+    /// Streams that did not have their end yet.
+    streams: u32,
+    /// A connection whose stream takes more again.
+    room: Option<ConnId>,
+}
+
+/// What lanes share: the streams, and what the owner is to be told.
+struct Io {
+    group: Group,
+    events: VecDeque<(LaneNo, ClientEvent)>,
+    spare: Vec<Vec<u8>>,
+}
+
+/// The lanes of one reactor, of all sessions.
+pub struct ClientPort {
+    io: Io,
+    lanes: Vec<Option<Lane>>,
+    /// No lane is due before.
+    due: u64,
 }
 
 impl ClientPort {
-    /// A lane without paths, on this reactor.
+    /// No lanes yet, on this reactor.
     ///
     /// # Errors
     /// What the group of streams cannot have.
-    pub fn new(cx: &mut Cx, config: Config, key: Key) -> Result<Self, SockError> {
+    pub fn new(cx: &mut Cx) -> Result<Self, SockError> {
         let group = Group::new(cx, group_options())?;
+        let io = Io { group, events: VecDeque::new(), spare: Vec::new() };
+        Ok(Self { io, lanes: Vec::new(), due: u64::MAX })
+    }
+
+    /// A lane without paths. `None` if there are as many as there may be.
+    pub fn add_lane(&mut self, config: Config, key: Key) -> Option<LaneNo> {
+        let at = self.lanes.iter().position(Option::is_none).unwrap_or(self.lanes.len());
+        let no = LaneNo(u16::try_from(at).ok()?);
+        if at == self.lanes.len() {
+            self.lanes.push(None);
+        }
         let connect_within = Duration::from_nanos(config.hand_ns);
-        Ok(Self {
-            lane: Client::new(config, key),
-            group,
+        self.lanes[at] = Some(Lane {
+            no,
+            engine: Client::new(config, key),
             addresses: Vec::new(),
             conns: Vec::new(),
             kept: Vec::new(),
             leaving: Vec::new(),
             handed: Vec::new(),
-            spare: Vec::new(),
             actions: Vec::new(),
-            events: VecDeque::new(),
             connect_within,
-        })
-    }
-
-    /// The lane: to attach users, to look at paths and limits.
-    pub fn lane(&mut self) -> &mut Client {
-        &mut self.lane
-    }
-
-    /// Adds a path. Its UUID must be new each time.
-    pub fn add_path(&mut self, cx: &Cx, id: Id, address: PathAddress) -> Option<PathNo> {
-        let no = self.lane.add_path(cx.now().as_ns(), id)?;
-        let at = usize::from(no.0);
-        if self.addresses.len() <= at {
-            self.addresses.resize_with(at + 1, || None);
-            self.conns.resize_with(at + 1, || None);
-        }
-        self.addresses[at] = Some(address);
+            due: u64::MAX,
+            streams: 0,
+            room: None,
+        });
         Some(no)
     }
 
+    /// Ends a lane: its life, then its paths. [`ClientEvent::Gone`] tells when nothing is left of it.
+    pub fn retire(&mut self, cx: &mut Cx, no: LaneNo) {
+        self.with(cx, no, |lane, cx, _| lane.engine.retire(cx.now().as_ns(), &mut lane.actions));
+    }
+
+    /// A lane's engine: to attach users, to look at paths and limits.
+    ///
+    /// # Panics
+    /// If there is no such lane.
+    pub fn lane(&mut self, no: LaneNo) -> &mut Client {
+        &mut self.lanes[usize::from(no.0)].as_mut().expect("a lane that is there").engine
+    }
+
+    /// Adds a path. Its UUID must be new each time.
+    pub fn add_path(&mut self, cx: &mut Cx, no: LaneNo, id: Id, address: PathAddress) -> Option<PathNo> {
+        self.with(cx, no, |lane, cx, _| {
+            let path = lane.engine.add_path(cx.now().as_ns(), id)?;
+            let at = usize::from(path.0);
+            if lane.addresses.len() <= at {
+                lane.addresses.resize_with(at + 1, || None);
+                lane.conns.resize_with(at + 1, || None);
+            }
+            lane.addresses[at] = Some(address);
+            Some(path)
+        })
+    }
+
     /// Takes a path away; what was under way on it goes to the others.
-    pub fn remove_path(&mut self, cx: &mut Cx, no: PathNo) {
-        self.lane.remove_path(cx.now().as_ns(), no, &mut self.actions);
-        self.act(cx);
+    pub fn remove_path(&mut self, cx: &mut Cx, no: LaneNo, path: PathNo) {
+        self.with(cx, no, |lane, cx, _| lane.engine.remove_path(cx.now().as_ns(), path, &mut lane.actions));
+    }
+
+    /// Tries all paths that are not up at once.
+    pub fn reconnect(&mut self, cx: &mut Cx, no: LaneNo) {
+        self.with(cx, no, |lane, cx, _| lane.engine.reconnect(cx.now().as_ns()));
     }
 
     /// Ends the life: see [`Client::end_life`].
-    pub fn end_life(&mut self, cx: &mut Cx) {
-        self.lane.end_life(cx.now().as_ns(), &mut self.actions);
-        self.act(cx);
+    pub fn end_life(&mut self, cx: &mut Cx, no: LaneNo) {
+        self.with(cx, no, |lane, cx, _| lane.engine.end_life(cx.now().as_ns(), &mut lane.actions));
     }
 
     /// Submits a request of `user`. It ends with [`ClientEvent::Done`], never in this call.
@@ -184,27 +235,135 @@ impl ClientPort {
     pub fn submit(
         &mut self,
         cx: &mut Cx,
+        no: LaneNo,
+        user: UserNo,
+        request: Submission<'_>,
+    ) -> Result<(), (Bufs, Refusal)> {
+        self.with(cx, no, |lane, cx, io| lane.submit(cx, io, user, request))
+    }
+
+    /// Takes a header back for the next request.
+    pub fn recycle(&mut self, header: Vec<u8>) {
+        self.io.recycle(header);
+    }
+
+    /// Begins a turn: takes in all that came.
+    pub fn begin(&mut self, cx: &mut Cx) {
+        self.io.group.begin(cx);
+        while let Some(mut event) = self.io.group.next() {
+            let user = match &mut event {
+                Event::Connected(stream) | Event::Room(stream) | Event::Filled { stream, .. } => {
+                    stream.user()
+                }
+                Event::Received(received) => received.stream().user(),
+                Event::Sent { user, .. }
+                | Event::Unsent { user, .. }
+                | Event::Unfilled { user, .. }
+                | Event::Closed { user, .. } => *user,
+                Event::Accepted { .. } | Event::AcceptFailed { .. } => {
+                    unreachable!("a client does not listen")
+                }
+            };
+            let lane =
+                self.lanes[(user >> LANE_SHIFT) as usize].as_mut().expect("a lane outlives its streams");
+            let conn = ConnId(user & ((1 << LANE_SHIFT) - 1));
+            lane.on(cx, conn, event, &mut self.io.events, &mut self.io.spare);
+            self.settle(cx, (user >> LANE_SHIFT) as usize);
+        }
+        let now = cx.now().as_ns();
+        if now >= self.due {
+            self.due = u64::MAX;
+            for at in 0..self.lanes.len() {
+                let Some(lane) = &mut self.lanes[at] else { continue };
+                if now >= lane.due {
+                    lane.engine.on(now, client::Event::Tick, &mut lane.actions);
+                    self.settle(cx, at);
+                } else {
+                    self.due = self.due.min(lane.due);
+                }
+            }
+        }
+    }
+
+    /// What the lanes have to tell.
+    #[expect(clippy::should_implement_trait, reason = "as a group's, it goes on after it said None")]
+    pub fn next(&mut self) -> Option<(LaneNo, ClientEvent)> {
+        self.io.events.pop_front()
+    }
+
+    /// Ends a turn: everything queued goes out. Returns what the poller is to return.
+    pub fn end(&mut self, cx: &mut Cx) -> Work {
+        let work = self.io.group.end(cx);
+        if self.due != u64::MAX {
+            cx.wake_at(Ticks::from_duration(Duration::from_nanos(self.due)));
+        }
+        if self.io.events.is_empty() { work } else { Work::Busy }
+    }
+
+    /// Ends all streams; call turns until it is `true`, then drop.
+    pub fn close(&mut self, cx: &mut Cx) -> bool {
+        self.io.group.abort_all();
+        if self.io.group.stream_count() > 0 {
+            return false;
+        }
+        self.io.group.close(cx);
+        true
+    }
+
+    fn with<A>(&mut self, cx: &mut Cx, no: LaneNo, body: impl FnOnce(&mut Lane, &mut Cx, &mut Io) -> A) -> A {
+        let at = usize::from(no.0);
+        let lane = self.lanes[at].as_mut().expect("a lane that is there");
+        let answer = body(lane, cx, &mut self.io);
+        self.settle(cx, at);
+        answer
+    }
+
+    /// Does what a lane's engine wants done; afterwards it is known when it wants to be told of the time.
+    fn settle(&mut self, cx: &mut Cx, at: usize) {
+        let Some(lane) = &mut self.lanes[at] else { return };
+        lane.act(cx, &mut self.io);
+        lane.due = lane.engine.next_timeout().unwrap_or(u64::MAX);
+        self.due = self.due.min(lane.due);
+        if lane.engine.is_over() && lane.streams == 0 && lane.leaving.is_empty() {
+            let no = lane.no;
+            self.lanes[at] = None;
+            self.io.events.push_back((no, ClientEvent::Gone));
+        }
+    }
+}
+
+/// A stream's number: its connection's below, its lane's above.
+const LANE_SHIFT: u32 = 48;
+
+impl Io {
+    fn recycle(&mut self, mut header: Vec<u8>) {
+        header.clear();
+        self.spare.push(header);
+    }
+}
+
+impl Lane {
+    fn submit(
+        &mut self,
+        cx: &mut Cx,
+        io: &mut Io,
         user: UserNo,
         request: Submission<'_>,
     ) -> Result<(), (Bufs, Refusal)> {
         let handed =
             self.handed.iter().position(|(no, _)| *no == user).map(|at| self.handed.swap_remove(at).1);
-        let permit = match handed.map_or_else(|| self.lane.permit(user), |permit| Ok(Some(permit))) {
+        let permit = match handed.map_or_else(|| self.engine.permit(user), |permit| Ok(Some(permit))) {
             Ok(Some(permit)) => permit,
             Ok(None) => return Err((request.bufs, Refusal::Wait)),
             Err(error) => return Err((request.bufs, error.into())),
         };
         let Submission { tag, direction, header, bufs } = request;
-        let ask = Ask {
-            tag,
-            direction,
-            bytes: bufs.len(),
-            user_len: header.len().min(usize::from(u16::MAX)) as u16,
-        };
-        let at = match self.lane.submit(cx.now().as_ns(), permit, ask, &mut self.actions) {
+        let user_len = u16::try_from(header.len()).unwrap_or(u16::MAX);
+        let ask = Ask { tag, direction, bytes: bufs.len(), user_len };
+        let at = match self.engine.submit(cx.now().as_ns(), permit, ask, &mut self.actions) {
             Ok(at) => at,
             Err((permit, error)) => {
-                self.lane.give_back(permit, &mut self.actions);
+                self.engine.give_back(permit, &mut self.actions);
                 return Err((bufs, error.into()));
             }
         };
@@ -215,100 +374,48 @@ impl ClientPort {
             }
             _ => (Memory::Here(bufs), 0),
         };
-        let mut kept_header = self.spare.pop().unwrap_or_default();
+        let mut kept_header = io.spare.pop().unwrap_or_default();
         kept_header.extend_from_slice(header);
-        let answer = self.spare.pop().unwrap_or_default();
+        let answer = io.spare.pop().unwrap_or_default();
         let place = usize::from(at.slot.0);
         if self.kept.len() <= place {
             self.kept.resize_with(place + 1, || None);
         }
         self.kept[place] = Some(Kept { at, tag, header: kept_header, answer, memory, digest });
-        self.act(cx);
         Ok(())
     }
 
-    /// Takes a header back for the next request.
-    pub fn recycle(&mut self, mut header: Vec<u8>) {
-        header.clear();
-        self.spare.push(header);
-    }
-
-    /// Begins a turn: takes in all that came.
-    pub fn begin(&mut self, cx: &mut Cx) {
-        self.group.begin(cx);
-        loop {
-            let Some(event) = self.group.next() else { break };
-            match event {
-                Event::Connected(stream) => {
-                    let conn = ConnId(stream.user());
-                    let nonce = nonce();
-                    self.lane.on(
-                        cx.now().as_ns(),
-                        client::Event::Connected { conn, nonce },
-                        &mut self.actions,
-                    );
-                }
-                Event::Received(received) => {
-                    let state =
-                        State { lane: &mut self.lane, kept: &mut self.kept, actions: &mut self.actions };
-                    state.received(cx, &mut self.conns, received);
-                }
-                Event::Filled { stream, payload } => {
-                    let conn = ConnId(stream.user());
-                    let state =
-                        State { lane: &mut self.lane, kept: &mut self.kept, actions: &mut self.actions };
-                    match state.filled(cx, &mut self.conns, conn, payload) {
-                        None => {}
-                        Some(payload) => self.unfilled(payload),
-                    }
-                }
-                Event::Sent { payload, .. } | Event::Unsent { payload, .. } => {
-                    cx.lender().give_back(payload.bufs);
-                    self.leave(cx, payload.tag);
-                }
-                Event::Unfilled { payload, .. } => {
-                    self.unfilled(payload);
-                }
-                Event::Room(stream) => {
-                    let conn = ConnId(stream.user());
-                    self.drain(cx, conn);
-                }
-                Event::Closed { user, cause, .. } => self.closed(cx, ConnId(user), cause),
-                Event::Accepted { .. } | Event::AcceptFailed { .. } => {
-                    unreachable!("a client does not listen")
+    fn on(
+        &mut self,
+        cx: &mut Cx,
+        conn: ConnId,
+        event: Event<'_>,
+        events: &mut VecDeque<(LaneNo, ClientEvent)>,
+        spare: &mut Vec<Vec<u8>>,
+    ) {
+        match event {
+            Event::Connected(_) => {
+                let nonce = nonce();
+                self.engine.on(cx.now().as_ns(), client::Event::Connected { conn, nonce }, &mut self.actions);
+            }
+            Event::Received(received) => self.received(cx, conn, received),
+            Event::Filled { payload, .. } => {
+                if let Some(payload) = self.filled(cx, conn, payload) {
+                    self.unfilled(payload, events, spare);
                 }
             }
-            self.act(cx);
+            Event::Sent { payload, .. } | Event::Unsent { payload, .. } => {
+                cx.lender().give_back(payload.bufs);
+                self.leave(cx, payload.tag, events, spare);
+            }
+            Event::Unfilled { payload, .. } => self.unfilled(payload, events, spare),
+            Event::Room(_) => self.room = Some(conn),
+            Event::Closed { cause, .. } => {
+                self.streams -= 1;
+                self.closed(cx, conn, cause);
+            }
+            Event::Accepted { .. } | Event::AcceptFailed { .. } => unreachable!("a client does not listen"),
         }
-        if self.lane.next_timeout().is_some_and(|at| cx.now().as_ns() >= at) {
-            self.lane.on(cx.now().as_ns(), client::Event::Tick, &mut self.actions);
-            self.act(cx);
-        }
-    }
-
-    /// What the lane has to tell.
-    #[expect(clippy::should_implement_trait, reason = "as a group's, it goes on after it said None")]
-    pub fn next(&mut self) -> Option<ClientEvent> {
-        self.events.pop_front()
-    }
-
-    /// Ends a turn: everything queued goes out. Returns what the poller is to return.
-    pub fn end(&mut self, cx: &mut Cx) -> Work {
-        let work = self.group.end(cx);
-        if let Some(at) = self.lane.next_timeout() {
-            cx.wake_at(Ticks::from_duration(Duration::from_nanos(at)));
-        }
-        if self.events.is_empty() { work } else { Work::Busy }
-    }
-
-    /// Ends all streams; call turns until it is `true`, then drop.
-    pub fn close(&mut self, cx: &mut Cx) -> bool {
-        self.group.abort_all();
-        if self.group.stream_count() > 0 {
-            return false;
-        }
-        self.group.close(cx);
-        true
     }
 
     fn closed(&mut self, cx: &mut Cx, id: ConnId, cause: tgt_sock::Cause) {
@@ -316,12 +423,17 @@ impl ClientPort {
         if self.conns.get(place).and_then(Option::as_ref).is_some_and(|conn| conn.id == id) {
             self.conns[place] = None;
             let fault = fault_of(cause);
-            self.lane.on(cx.now().as_ns(), client::Event::Lost { conn: id, fault }, &mut self.actions);
+            self.engine.on(cx.now().as_ns(), client::Event::Lost { conn: id, fault }, &mut self.actions);
         }
     }
 
     /// A stream ended before it had filled a request's memory.
-    fn unfilled(&mut self, payload: Payload) {
+    fn unfilled(
+        &mut self,
+        payload: Payload,
+        events: &mut VecDeque<(LaneNo, ClientEvent)>,
+        spare: &mut Vec<Vec<u8>>,
+    ) {
         let (bufs, tag) = (payload.bufs, payload.tag);
         if let Some(kept) = self.kept.iter_mut().flatten().find(|kept| kept_tag(kept.at) == tag) {
             kept.memory = Memory::Here(bufs);
@@ -331,91 +443,117 @@ impl ClientPort {
             self.leaving.iter().position(|(kept, _)| kept_tag(kept.at) == tag).expect("memory has an owner");
         let (mut kept, result) = self.leaving.swap_remove(at);
         kept.memory = Memory::Here(bufs);
-        self.done(kept, result);
+        self.done(kept, result, events, spare);
     }
 
     /// A stream has given memory back that it had been lent.
-    fn leave(&mut self, cx: &mut Cx, tag: u64) {
+    fn leave(
+        &mut self,
+        cx: &mut Cx,
+        tag: u64,
+        events: &mut VecDeque<(LaneNo, ClientEvent)>,
+        spare: &mut Vec<Vec<u8>>,
+    ) {
         let Some(at) = self.leaving.iter().position(|(kept, _)| kept_tag(kept.at) == tag) else { return };
         let (kept, result) = self.leaving.swap_remove(at);
-        self.complete(cx, kept, result);
+        self.complete(cx, kept, result, events, spare);
     }
 
-    fn complete(&mut self, cx: &mut Cx, mut kept: Kept, result: Result<Answer, SessionDead>) {
+    fn complete(
+        &mut self,
+        cx: &mut Cx,
+        mut kept: Kept,
+        result: Result<Answer, SessionDead>,
+        events: &mut VecDeque<(LaneNo, ClientEvent)>,
+        spare: &mut Vec<Vec<u8>>,
+    ) {
         kept.memory = match kept.memory {
             Memory::Lent(lease) if cx.lender().away(&lease) == 0 => Memory::Here(cx.lender().end(lease)),
             memory => memory,
         };
         if matches!(kept.memory, Memory::Here(_)) {
-            self.done(kept, result);
+            self.done(kept, result, events, spare);
         } else {
             self.leaving.push((kept, result));
         }
     }
 
-    fn done(&mut self, kept: Kept, result: Result<Answer, SessionDead>) {
+    fn done(
+        &mut self,
+        kept: Kept,
+        result: Result<Answer, SessionDead>,
+        events: &mut VecDeque<(LaneNo, ClientEvent)>,
+        spare: &mut Vec<Vec<u8>>,
+    ) {
         let Memory::Here(bufs) = kept.memory else { unreachable!("its memory is back") };
-        self.recycle(kept.header);
-        self.events.push_back(ClientEvent::Done(Done { tag: kept.tag, result, header: kept.answer, bufs }));
+        let mut header = kept.header;
+        header.clear();
+        spare.push(header);
+        let done = Done { tag: kept.tag, result, header: kept.answer, bufs };
+        events.push_back((self.no, ClientEvent::Done(done)));
     }
 
-    fn act(&mut self, cx: &mut Cx) {
+    fn act(&mut self, cx: &mut Cx, io: &mut Io) {
+        if let Some(conn) = self.room.take() {
+            self.drain(cx, io, conn);
+        }
         while !self.actions.is_empty() {
             let mut actions = std::mem::take(&mut self.actions);
-            actions.drain(..).for_each(|action| self.act_on(cx, action));
+            actions.drain(..).for_each(|action| self.act_on(cx, io, action));
             if self.actions.is_empty() {
                 self.actions = actions;
             }
         }
     }
 
-    fn act_on(&mut self, cx: &mut Cx, action: Action) {
+    fn act_on(&mut self, cx: &mut Cx, io: &mut Io, action: Action) {
         match action {
-            Action::Connect { conn, path } => self.connect(cx, conn, path),
+            Action::Connect { conn, path } => self.connect(cx, io, conn, path),
             Action::Send { conn, frame } => {
                 let Some(to) = self.conns.get_mut(conn.0 as usize & 0xffff).and_then(Option::as_mut) else {
                     return;
                 };
                 if to.id == conn {
                     to.backlog.push_back(frame);
-                    self.drain(cx, conn);
+                    self.drain(cx, io, conn);
                 }
             }
             Action::Close { conn, .. } => {
                 let place = &mut self.conns[conn.0 as usize & 0xffff];
                 if let Some(closed) = place.take_if(|there| there.id == conn)
-                    && let Some(mut stream) = self.group.stream(closed.stream)
+                    && let Some(mut stream) = io.group.stream(closed.stream)
                 {
                     stream.abort();
                 }
             }
             Action::Complete { at, result, .. } => {
                 let kept = self.kept[usize::from(at.slot.0)].take().expect("a request is kept until it ends");
-                self.complete(cx, kept, result);
+                self.complete(cx, kept, result, &mut io.events, &mut io.spare);
             }
             Action::Permit { user, permit } => {
                 self.handed.push((user, permit));
-                self.events.push_back(ClientEvent::Room(user));
+                io.events.push_back((self.no, ClientEvent::Room(user)));
             }
             Action::Link(link) => {
                 if matches!(link, Link::Dead { .. }) {
                     self.handed.clear();
                 }
-                self.events.push_back(ClientEvent::Link(link));
+                io.events.push_back((self.no, ClientEvent::Link(link)));
             }
-            Action::Path(change) => self.events.push_back(ClientEvent::Path(change)),
+            Action::Path(change) => io.events.push_back((self.no, ClientEvent::Path(change))),
         }
     }
 
-    fn connect(&mut self, cx: &mut Cx, id: ConnId, path: PathNo) {
+    fn connect(&mut self, cx: &mut Cx, io: &mut Io, id: ConnId, path: PathNo) {
         let place = usize::from(path.0);
         let address = self.addresses[place].clone().expect("a path has an address");
         let (source, timeout) = (address.from, self.connect_within);
         let to = ConnectTo { address: address.to, source, timeout, socket: address.socket };
-        match self.group.connect(&to) {
+        match io.group.connect(&to) {
             Ok(stream) => {
-                if let Some(mut stream) = self.group.stream(stream) {
-                    stream.set_user(id.0);
+                self.streams += 1;
+                if let Some(mut stream) = io.group.stream(stream) {
+                    stream.set_user(u64::from(self.no.0) << LANE_SHIFT | id.0);
                 }
                 let (expect, backlog) = (Expect::hand(Side::Server), VecDeque::new());
                 self.conns[place] = Some(Conn { id, stream, expect, digest: false, current: None, backlog });
@@ -423,15 +561,15 @@ impl ClientPort {
             Err(error) => {
                 tracing::warn!(%error, to = %address.to, "a path of a session cannot be connected");
                 let fault = Fault::System { errno: super::errno_of(&error) };
-                self.lane.on(cx.now().as_ns(), client::Event::Lost { conn: id, fault }, &mut self.actions);
+                self.engine.on(cx.now().as_ns(), client::Event::Lost { conn: id, fault }, &mut self.actions);
             }
         }
     }
 
     /// Moves what waits to be sent on a connection into its stream's queue, as much as that takes.
-    fn drain(&mut self, cx: &mut Cx, id: ConnId) {
+    fn drain(&mut self, cx: &mut Cx, io: &mut Io, id: ConnId) {
         let Some(conn) = self.conns.get_mut(id.0 as usize & 0xffff).and_then(Option::as_mut) else { return };
-        let Some(mut stream) = self.group.stream(conn.stream).filter(|_| conn.id == id) else { return };
+        let Some(mut stream) = io.group.stream(conn.stream).filter(|_| conn.id == id) else { return };
         while let Some(frame) = conn.backlog.front() {
             let sent = match frame {
                 Frame::Hand(hand) => stream.send(&codec::encode_hand(hand)),
@@ -474,27 +612,22 @@ fn kept_tag(at: SlotUse) -> u64 {
     u64::from(at.slot.0) << 32 | u64::from(at.use_no)
 }
 
-/// What taking frames in needs of a port, its group being lent to the event.
-struct State<'a> {
-    lane: &'a mut Client,
-    kept: &'a mut Vec<Option<Kept>>,
-    actions: &'a mut Vec<Action>,
-}
-
-impl State<'_> {
-    fn received(mut self, cx: &mut Cx, conns: &mut [Option<Conn>], mut received: Received<'_>) {
-        let id = ConnId(received.stream().user());
-        let conn =
-            conns.get_mut(id.0 as usize & 0xffff).and_then(Option::as_mut).filter(|conn| conn.id == id);
-        let Some(conn) = conn else {
+/// Frames on their way in.
+impl Lane {
+    fn received(&mut self, cx: &mut Cx, id: ConnId, mut received: Received<'_>) {
+        let place = id.0 as usize & 0xffff;
+        let Some(mut conn) = self.conns.get_mut(place).and_then(|conn| conn.take_if(|conn| conn.id == id))
+        else {
             // Closed here; its end is on its way.
             let len = received.bytes().len();
             return received.consume(len);
         };
-        self.lane.on(cx.now().as_ns(), client::Event::Heard { conn: id }, self.actions);
-        if let Err(fault) = self.take_frames(cx, conn, &mut received) {
+        self.engine.on(cx.now().as_ns(), client::Event::Heard { conn: id }, &mut self.actions);
+        let result = self.take_frames(cx, &mut conn, &mut received);
+        self.conns[place] = Some(conn);
+        if let Err(fault) = result {
             // Closed by the action that the engine answers with.
-            self.lane.distrust(cx.now().as_ns(), id, fault, self.actions);
+            self.engine.distrust(cx.now().as_ns(), id, fault, &mut self.actions);
         }
     }
 
@@ -508,11 +641,15 @@ impl State<'_> {
             let Frame::Reply(reply) = frame else {
                 received.consume(head);
                 enter(conn, &frame);
-                self.lane.on(cx.now().as_ns(), client::Event::Frame { conn: conn.id, frame }, self.actions);
+                self.engine.on(
+                    cx.now().as_ns(),
+                    client::Event::Frame { conn: conn.id, frame },
+                    &mut self.actions,
+                );
                 continue;
             };
             let expected =
-                self.lane.expected(conn.id, reply.at).filter(|expected| reply.bytes <= expected.bytes);
+                self.engine.expected(conn.id, reply.at).filter(|expected| reply.bytes <= expected.bytes);
             let kept = self.kept.get_mut(usize::from(reply.at.slot.0)).and_then(Option::as_mut);
             let (Some(_), Some(kept)) = (expected, kept) else {
                 return Err(Fault::Protocol("an answer to what was not asked"));
@@ -529,7 +666,11 @@ impl State<'_> {
                 let Some(payload) = received.payload(payload) else { return Ok(()) };
                 self.answered(cx, conn, payload)?;
             } else {
-                self.lane.on(cx.now().as_ns(), client::Event::Frame { conn: conn.id, frame }, self.actions);
+                self.engine.on(
+                    cx.now().as_ns(),
+                    client::Event::Frame { conn: conn.id, frame },
+                    &mut self.actions,
+                );
             }
         }
         Ok(())
@@ -545,25 +686,23 @@ impl State<'_> {
             return Err(Fault::Digest);
         }
         let frame = Frame::Reply(reply);
-        self.lane.on(cx.now().as_ns(), client::Event::Frame { conn: conn.id, frame }, self.actions);
+        self.engine.on(cx.now().as_ns(), client::Event::Frame { conn: conn.id, frame }, &mut self.actions);
         Ok(())
     }
 
     /// `Some` = the connection is not ours any more: the memory goes back to its request.
-    fn filled(
-        mut self,
-        cx: &mut Cx,
-        conns: &mut [Option<Conn>],
-        id: ConnId,
-        payload: Payload,
-    ) -> Option<Payload> {
+    fn filled(&mut self, cx: &mut Cx, id: ConnId, payload: Payload) -> Option<Payload> {
         let place = id.0 as usize & 0xffff;
-        let conn = conns.get_mut(place).and_then(Option::as_mut).filter(|conn| conn.id == id);
-        let Some(conn) = conn else { return Some(payload) };
-        self.lane.on(cx.now().as_ns(), client::Event::Heard { conn: id }, self.actions);
-        if let Err(fault) = self.answered(cx, conn, payload) {
+        let Some(mut conn) = self.conns.get_mut(place).and_then(|conn| conn.take_if(|conn| conn.id == id))
+        else {
+            return Some(payload);
+        };
+        self.engine.on(cx.now().as_ns(), client::Event::Heard { conn: id }, &mut self.actions);
+        let result = self.answered(cx, &mut conn, payload);
+        self.conns[place] = Some(conn);
+        if let Err(fault) = result {
             // Closed by the action that the engine answers with.
-            self.lane.distrust(cx.now().as_ns(), id, fault, self.actions);
+            self.engine.distrust(cx.now().as_ns(), id, fault, &mut self.actions);
         }
         None
     }

@@ -13,7 +13,7 @@ use tgt_reactor::{Cx, Handle, Poller, Reactors, SleepPolicy, StartOptions, Stop,
 use tgt_rtrs::client::{Answer as Counts, Config, Link, UserNo};
 use tgt_rtrs::server::{GateConfig, ServerConfig};
 use tgt_rtrs::tcp::{
-    Answer, ClientEvent, ClientPort, PathAddress, Refusal, ServerEvent, ServerPort, ServerPortConfig,
+    Answer, ClientEvent, ClientPort, LaneNo, PathAddress, Refusal, ServerEvent, ServerPort, ServerPortConfig,
     Submission,
 };
 use tgt_rtrs::{Direction, Id, Key, UserId};
@@ -165,6 +165,9 @@ pub(crate) struct Load {
 
 struct ClientPoller {
     port: ClientPort,
+    lane: LaneNo,
+    retiring: bool,
+    gone: bool,
     user: UserNo,
     load: Load,
     under_way: u64,
@@ -192,7 +195,12 @@ impl ClientPoller {
                 }
             };
             let header = tag.to_le_bytes();
-            match self.port.submit(cx, self.user, Submission { tag, direction, header: &header, bufs }) {
+            match self.port.submit(
+                cx,
+                self.lane,
+                self.user,
+                Submission { tag, direction, header: &header, bufs },
+            ) {
                 Ok(()) => {
                     (self.tag, self.load.requests, self.under_way) =
                         (tag + 1, self.load.requests - 1, self.under_way + 1)
@@ -243,6 +251,7 @@ impl ClientPoller {
                     log.faults.push(fault.to_string());
                 }
             }
+            ClientEvent::Gone => self.gone = true,
         }
     }
 }
@@ -253,7 +262,7 @@ impl Poller for ClientPoller {
             command(&mut self.port, cx, &mut self.load);
         }
         self.port.begin(cx);
-        while let Some(event) = self.port.next() {
+        while let Some((_, event)) = self.port.next() {
             self.take(event);
         }
         self.submit(cx);
@@ -265,11 +274,16 @@ impl Poller for ClientPoller {
     }
 
     fn stop(&mut self, cx: &mut Cx) -> Stop {
+        // Everything ends in order: the life, its requests, the paths.
         self.load.requests = 0;
-        if self.under_way > 0 {
-            self.port.end_life(cx);
+        if !self.gone {
+            if !self.retiring {
+                self.retiring = true;
+                self.port.retire(cx, self.lane);
+            }
             return Stop::Draining;
         }
+        assert_eq!(self.under_way, 0, "requests outlive their lane");
         if self.port.close(cx) { Stop::Done } else { Stop::Draining }
     }
 }
@@ -293,15 +307,29 @@ impl ClientRig {
                 let session = Id(uuid_bytes());
                 let config = Config::new(session, Id([1; 16]), 0, 1);
                 let cx = reactor.cx();
-                let mut port = ClientPort::new(cx, config, key).expect("a port");
-                let user = port.lane().attach(UserId(5));
+                let mut port = ClientPort::new(cx).expect("a port");
+                let lane = port.add_lane(config, key).expect("the first");
+                let user = port.lane(lane).attach(UserId(5));
                 for to in paths {
                     let address = PathAddress { to, from: None, socket: SocketOptions::default() };
-                    port.add_path(cx, Id(uuid_bytes()), address).expect("few");
+                    port.add_path(cx, lane, Id(uuid_bytes()), address).expect("few");
                 }
                 let load = Load { requests: 0, depth: 0, bytes_max: 0 };
                 let (under_way, tag, wait, last) = (0, 0, false, None);
-                ClientPoller { port, user, load, under_way, tag, wait, log: shared, last, commands: inbox }
+                ClientPoller {
+                    port,
+                    lane,
+                    retiring: false,
+                    gone: false,
+                    user,
+                    load,
+                    under_way,
+                    tag,
+                    wait,
+                    log: shared,
+                    last,
+                    commands: inbox,
+                }
             })
             .expect("an answer");
         Self { reactors: Some(reactors), handle, commands, log }
