@@ -7,7 +7,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::Ordering::SeqCst;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tgt_rtrs::client::Link;
 use tgt_rtrs::codec::{self, Expect, Opened, Side};
 use tgt_rtrs::frame::{Frame, Hand, Hello, KeyName, RefuseCause};
@@ -224,4 +224,37 @@ fn a_server_killed_with_its_process_ends_the_life_and_a_new_one_begins() {
     client.load(Load { requests: 0, depth: 32, bytes_max: 0 });
     let longest = client.log.lock().expect("a log").longest;
     assert!(longest < Duration::from_secs(30));
+}
+
+#[test]
+fn a_server_process_stopped_for_three_times_the_detection_time_costs_no_request() {
+    let process = Process::start(loopback());
+    let address = process.1;
+    let client = ClientRig::start(Key::NONE, &[address, address]);
+    client.load(Load { requests: u64::MAX, depth: 32, bytes_max: 9000 });
+    client.wait_for("load goes on", |log| log.done >= 1000);
+    let pid = rustix::process::Pid::from_child(&process.0);
+    rustix::process::kill_process(pid, rustix::process::Signal::STOP).expect("it runs");
+    let stopped = Instant::now();
+    client.wait_for("the stall is told", |log| matches!(log.links.last(), Some(Link::Stalled { .. })));
+    wait_until("three times the detection time", || stopped.elapsed() > Duration::from_millis(1950));
+    rustix::process::kill_process(pid, rustix::process::Signal::CONT).expect("it is there");
+    client.wait_for("it resumes", |log| matches!(log.links.last(), Some(Link::Resumed)));
+    let done = client.log.lock().expect("a log").done;
+    client.wait_for("load goes on", |log| log.done >= done + 1000);
+    let log = client.log.lock().expect("a log");
+    assert_eq!(log.failed, 0, "{:?}", log.links);
+}
+
+#[test]
+fn hundreds_of_sessions_share_a_port_and_each_works() {
+    let server = ServerRig::start(Key::NONE, loopback(), PLENTY);
+    let clients = ClientRig::many(server.address, 200);
+    clients.wait_for("all are up", |log| log.links.len() >= 200);
+    assert_eq!(server.figures.lock().expect("figures").0, 200, "lanes");
+    let log = clients.log.lock().expect("a log");
+    assert!(log.links.iter().all(|link| matches!(link, Link::Up { .. })), "{:?}", log.faults);
+    drop(log);
+    drop(clients);
+    wait_until("none is left", || server.figures.lock().expect("figures").1 == 0);
 }

@@ -297,6 +297,15 @@ pub(crate) struct ClientRig {
 
 impl ClientRig {
     pub(crate) fn start(key: Key, paths: &[SocketAddr]) -> Self {
+        Self::with_others(key, paths, 0)
+    }
+
+    /// So many sessions, of which the first is the one that is loaded.
+    pub(crate) fn many(to: SocketAddr, count: usize) -> Self {
+        Self::with_others(Key::NONE, &[to], count - 1)
+    }
+
+    fn with_others(key: Key, paths: &[SocketAddr], others: usize) -> Self {
         let reactors = reactors();
         let handle = reactors.handles()[0].clone();
         let (commands, inbox) = channel();
@@ -304,6 +313,7 @@ impl ClientRig {
         let (shared, paths) = (log.clone(), paths.to_vec());
         handle
             .spawn(move |reactor: &mut tgt_reactor::Reactor| {
+                let other = PathAddress { to: paths[0], from: None, socket: SocketOptions::default() };
                 let session = Id(uuid_bytes());
                 let config = Config::new(session, Id([1; 16]), 0, 1);
                 let cx = reactor.cx();
@@ -313,6 +323,11 @@ impl ClientRig {
                 for to in paths {
                     let address = PathAddress { to, from: None, socket: SocketOptions::default() };
                     port.add_path(cx, lane, Id(uuid_bytes()), address).expect("few");
+                }
+                for _ in 0..others {
+                    let config = Config::new(Id(uuid_bytes()), Id([1; 16]), 0, 1);
+                    let lane = port.add_lane(config, Key::NONE).expect("few");
+                    port.add_path(cx, lane, Id(uuid_bytes()), other.clone()).expect("one");
                 }
                 let load = Load { requests: 0, depth: 0, bytes_max: 0 };
                 let (under_way, tag, wait, last) = (0, 0, false, None);
