@@ -40,7 +40,7 @@ impl Poller for ServerPoller {
             let ServerEvent::Request(incoming) = event else { continue };
             self.served += 1;
             // The first fill queues and pools.
-            if self.served == 50_000 {
+            if self.served == 2_000 {
                 self.before = allocations();
             }
             let bytes =
@@ -59,7 +59,7 @@ impl Poller for ServerPoller {
         if !self.port.close(cx) {
             return Stop::Draining;
         }
-        let counted = self.served.saturating_sub(50_000).max(1);
+        let counted = self.served.saturating_sub(2_000).max(1);
         let _ = self.allocated.send((allocations() - self.before) as f64 / counted as f64);
         Stop::Done
     }

@@ -128,7 +128,7 @@ pub fn server_events(data: &[u8]) {
                 peer.frame(conn, Frame::Seen(at));
             }
             10 => {
-                let bye = Bye { life: choices.next() % 2 == 0, why: ByeCause::Command };
+                let bye = Bye { life: choices.next().is_multiple_of(2), why: ByeCause::Command };
                 peer.frame(conn, Frame::Bye(bye));
             }
             11 | 12 => peer.answer(&mut choices),
@@ -203,7 +203,7 @@ impl Peer {
             panic!("a hello is challenged: {out:?}");
         };
         let known = choices.next();
-        let life = (known % 3 == 0).then(|| Life(u64::from_le_bytes([known / 3 % 4; 8]).max(1)));
+        let life = known.is_multiple_of(3).then(|| Life(u64::from_le_bytes([known / 3 % 4; 8]).max(1)));
         let mut transcript = Transcript::new(hello, challenge);
         let proof = transcript.prove(&Key::NONE, Proof { life, mac: [0; 32] });
         self.gate.on(self.now, GateEvent::Hand { conn, hand: Hand::Proof(proof) }, &mut out);
@@ -216,12 +216,12 @@ impl Peer {
 
     fn request(&mut self, conn: ConnId, choices: &mut Choices<'_>) {
         let (at, kind) = (choices.at(), choices.next());
-        let direction = if kind % 2 == 0 { Direction::Read } else { Direction::Write };
+        let direction = if kind.is_multiple_of(2) { Direction::Read } else { Direction::Write };
         let bytes = u32::from(kind / 2 % 3) * 60;
         let (sending, seen) = (u32::from(choices.next() % 4), u32::from(choices.next() % 4));
         let request = Request { at, sending, user: UserId(0), direction, bytes, user_len: 8, seen };
         let buf = match self.server.place(conn, &request) {
-            Place::Bind => (choices.next() % 2 == 0).then(|| self.buf()),
+            Place::Bind => choices.next().is_multiple_of(2).then(|| self.buf()),
             Place::Bound(buf) => Some(buf),
             Place::Drop | Place::Bare | Place::Queue => None,
         };
@@ -287,7 +287,7 @@ pub fn client_events(data: &[u8]) {
             3 => Frame::Wait(choices.at()),
             4 => Frame::Grant(choices.at()),
             5 => Frame::Pong { stamp: host.now, echo: host.now },
-            6 => Frame::Bye(Bye { life: choices.next() % 4 == 0, why: ByeCause::Command }),
+            6 => Frame::Bye(Bye { life: choices.next().is_multiple_of(4), why: ByeCause::Command }),
             7 | 8 => {
                 let write = choices.next() % 2 == 1;
                 host.submit(user, if write { Direction::Write } else { Direction::Read });

@@ -1,6 +1,6 @@
 //! The lanes of a reactor over TCP, of all sessions: one group of streams, so that an idle lane costs little.
 
-use super::{crc_of, fault_of, group_options, nonce};
+use super::{crc_of, fault_of, group_options, head_of, nonce};
 use crate::client::{
     self, Action, Answer, Ask, Client, Config, Link, PathChange, Permit, SessionDead, SubmitError, UserNo,
 };
@@ -14,7 +14,9 @@ use std::time::Duration;
 use tgt_env::bufs::{Bufs, Lease};
 use tgt_env::clock::Ticks;
 use tgt_reactor::{Cx, Work};
-use tgt_sock::{ConnectTo, Event, Group, Payload, Received, Refused, SockError, SocketOptions, StreamId};
+use tgt_sock::{
+    ConnectTo, Event, Group, Payload, Received, Refused, SockError, SocketOptions, Stream, StreamId,
+};
 
 /// Where a path leads.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,6 +27,15 @@ pub struct PathAddress {
     pub from: Option<SocketAddr>,
     /// Options of the socket.
     pub socket: SocketOptions,
+}
+
+impl PathAddress {
+    /// From whichever own address. What the peer's host does not acknowledge for 1.3 s, twice the detection time, ends the
+    /// connection even if the beats did not.
+    pub fn new(to: SocketAddr) -> Self {
+        let user_timeout = Some(Duration::from_millis(1300));
+        Self { to, from: None, socket: SocketOptions { user_timeout, ..SocketOptions::default() } }
+    }
 }
 
 /// A request.
@@ -102,7 +113,8 @@ struct Kept {
     header: Vec<u8>,
     answer: Vec<u8>,
     memory: Memory,
-    digest: u32,
+    /// CRC32C of its data, once a connection has asked for it.
+    digest: Option<u32>,
 }
 
 struct Conn {
@@ -367,12 +379,11 @@ impl Lane {
                 return Err((bufs, error.into()));
             }
         };
-        let (memory, digest) = match direction {
+        let memory = match direction {
             Direction::Write if !bufs.is_empty() => {
-                let sum = crc_of(&bufs, bufs.len());
-                (Memory::Lent(cx.lender().lend(bufs).expect("fewer leases than permits and buffers")), sum)
+                Memory::Lent(cx.lender().lend(bufs).expect("fewer leases than permits and buffers"))
             }
-            _ => (Memory::Here(bufs), 0),
+            _ => Memory::Here(bufs),
         };
         let mut kept_header = io.spare.pop().unwrap_or_default();
         kept_header.extend_from_slice(header);
@@ -381,7 +392,7 @@ impl Lane {
         if self.kept.len() <= place {
             self.kept.resize_with(place + 1, || None);
         }
-        self.kept[place] = Some(Kept { at, tag, header: kept_header, answer, memory, digest });
+        self.kept[place] = Some(Kept { at, tag, header: kept_header, answer, memory, digest: None });
         Ok(())
     }
 
@@ -574,26 +585,11 @@ impl Lane {
             let sent = match frame {
                 Frame::Hand(hand) => stream.send(&codec::encode_hand(hand)),
                 Frame::Request(request) => {
+                    let kept = self.kept.get_mut(usize::from(request.at.slot.0)).and_then(Option::as_mut);
                     // What has ended meanwhile is not sent: it was answered on another connection.
-                    match self.kept.get(usize::from(request.at.slot.0)).and_then(Option::as_ref) {
-                        Some(kept) if kept.at == request.at => {
-                            let digest = conn.digest.then_some(kept.digest);
-                            let mut head = [0; HEAD + crate::frame::USER_MAX as usize];
-                            let len = HEAD + kept.header.len();
-                            head[..HEAD].copy_from_slice(&codec::head_of(frame, &kept.header, digest));
-                            head[HEAD..len].copy_from_slice(&kept.header);
-                            match &kept.memory {
-                                Memory::Lent(lease) => {
-                                    let payload = Payload::whole(cx.lender().view(lease), kept_tag(kept.at));
-                                    stream.send_with(&head[..len], payload).map_err(|(refused, payload)| {
-                                        cx.lender().give_back(payload.bufs);
-                                        refused
-                                    })
-                                }
-                                _ => stream.send(&head[..len]),
-                            }
-                        }
-                        _ => Ok(()),
+                    match kept.filter(|kept| kept.at == request.at) {
+                        Some(kept) => send_request(cx, &mut stream, conn.digest, frame, kept),
+                        None => Ok(()),
                     }
                 }
                 frame => stream.send(&codec::head_of(frame, &[], None)),
@@ -606,6 +602,26 @@ impl Lane {
             }
         }
     }
+}
+
+fn send_request(
+    cx: &mut Cx,
+    stream: &mut Stream<'_>,
+    digest: bool,
+    frame: &Frame,
+    kept: &mut Kept,
+) -> Result<(), Refused> {
+    let Memory::Lent(lease) = &kept.memory else {
+        let (head, len) = head_of(frame, &kept.header, None);
+        return stream.send(&head[..len]);
+    };
+    let bufs = cx.lender().view(lease);
+    let digest = digest.then(|| *kept.digest.get_or_insert_with(|| crc_of(&bufs, bufs.len())));
+    let (head, len) = head_of(frame, &kept.header, digest);
+    stream.send_with(&head[..len], Payload::whole(bufs, kept_tag(kept.at))).map_err(|(refused, payload)| {
+        cx.lender().give_back(payload.bufs);
+        refused
+    })
 }
 
 fn kept_tag(at: SlotUse) -> u64 {

@@ -12,9 +12,14 @@ pub use client::{ClientEvent, ClientPort, Done, LaneNo, PathAddress, Refusal, Su
 pub use server::{Answer, Incoming, ServerEvent, ServerPort, ServerPortConfig};
 
 use crate::Fault;
+use crate::codec::{self, HEAD};
+use crate::frame::{Frame, USER_MAX};
 use crc_fast::{CrcAlgorithm, Digest};
 use tgt_env::bufs::Bufs;
 use tgt_sock::{Cause, GroupOptions};
+
+/// Most bytes of a header and a user header.
+const HEADS: usize = HEAD + USER_MAX as usize;
 
 /// Room for what is queued on one stream. More waits in the driver, and in order.
 fn group_options() -> GroupOptions {
@@ -34,6 +39,15 @@ fn crc_of(bufs: &Bufs, len: u32) -> u32 {
         at += now;
     }
     digest.finalize() as u32
+}
+
+/// A frame's header and user header, and how long they are together.
+fn head_of(frame: &Frame, user: &[u8], digest: Option<u32>) -> ([u8; HEADS], usize) {
+    let mut bytes = [0; HEADS];
+    let len = HEAD + user.len();
+    bytes[..HEAD].copy_from_slice(&codec::head_of(frame, user, digest));
+    bytes[HEAD..len].copy_from_slice(user);
+    (bytes, len)
 }
 
 /// 244 random bits, used once.

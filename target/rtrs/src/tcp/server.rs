@@ -1,6 +1,6 @@
 //! A listener and the lanes that come through it, over TCP.
 
-use super::{crc_of, fault_of, group_options, nonce};
+use super::{crc_of, fault_of, group_options, head_of, nonce};
 use crate::client::Answer as Counts;
 use crate::codec::{self, Expect, HEAD, Opened, Side};
 use crate::frame::{Frame, Hand, Reply, Request};
@@ -80,7 +80,8 @@ struct Kept {
     use_no: u32,
     header: Vec<u8>,
     answer: Vec<u8>,
-    digest: u32,
+    /// CRC32C of the answer's data, once a connection has asked for it.
+    digest: Option<u32>,
     buf: Option<BufId>,
 }
 
@@ -340,7 +341,7 @@ impl ServerPort {
         let kept = &mut self.kept[lane.at as usize][usize::from(at.slot.0)];
         kept.answer.clear();
         kept.answer.extend_from_slice(told);
-        kept.digest = if counts.bytes > 0 { crc_of(&bufs, counts.bytes) } else { 0 };
+        kept.digest = None;
         kept.buf = execute.buf;
         if let Some(id) = execute.buf {
             self.memory.put(id, bufs);
@@ -528,7 +529,7 @@ impl ServerPort {
                     return;
                 }
                 Outgoing::Reply(lane, reply) => {
-                    let kept = &self.kept[lane.at as usize][usize::from(reply.at.slot.0)];
+                    let kept = &mut self.kept[lane.at as usize][usize::from(reply.at.slot.0)];
                     // What the client has meanwhile said it has is not kept any more.
                     let needed = kept.use_no == reply.at.use_no && self.engine.is_answered(*lane, reply.at);
                     if needed {
@@ -552,17 +553,19 @@ fn send_reply(
     cx: &mut Cx,
     stream: &mut tgt_sock::Stream<'_>,
     digest: bool,
-    kept: &Kept,
+    kept: &mut Kept,
     memory: &mut Memory,
     reply: &Reply,
 ) -> Result<(), Refused> {
-    let mut head = [0; HEAD + crate::frame::USER_MAX as usize];
-    let len = HEAD + kept.answer.len();
     let frame = Frame::Reply(*reply);
-    head[..HEAD].copy_from_slice(&codec::head_of(&frame, &kept.answer, digest.then_some(kept.digest)));
-    head[HEAD..len].copy_from_slice(&kept.answer);
-    let Some(buf) = kept.buf.filter(|_| reply.bytes > 0) else { return stream.send(&head[..len]) };
-    let payload = Payload { bufs: memory.view(cx, buf), offset: 0, len: reply.bytes, tag: u64::from(buf.0) };
+    let Some(buf) = kept.buf.filter(|_| reply.bytes > 0) else {
+        let (head, len) = head_of(&frame, &kept.answer, None);
+        return stream.send(&head[..len]);
+    };
+    let bufs = memory.view(cx, buf);
+    let digest = digest.then(|| *kept.digest.get_or_insert_with(|| crc_of(&bufs, reply.bytes)));
+    let (head, len) = head_of(&frame, &kept.answer, digest);
+    let payload = Payload { bufs, offset: 0, len: reply.bytes, tag: u64::from(buf.0) };
     stream.send_with(&head[..len], payload).map_err(|(refused, payload)| {
         cx.lender().give_back(payload.bufs);
         refused

@@ -17,7 +17,7 @@ use tgt_rtrs::tcp::{
     Submission,
 };
 use tgt_rtrs::{Direction, Id, Key, UserId};
-use tgt_sock::{ListenOn, SocketOptions};
+use tgt_sock::ListenOn;
 
 /// The bound of every wait.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
@@ -313,7 +313,7 @@ impl ClientRig {
         let (shared, paths) = (log.clone(), paths.to_vec());
         handle
             .spawn(move |reactor: &mut tgt_reactor::Reactor| {
-                let other = PathAddress { to: paths[0], from: None, socket: SocketOptions::default() };
+                let other = PathAddress::new(paths[0]);
                 let session = Id(uuid_bytes());
                 let config = Config::new(session, Id([1; 16]), 0, 1);
                 let cx = reactor.cx();
@@ -321,7 +321,7 @@ impl ClientRig {
                 let lane = port.add_lane(config, key).expect("the first");
                 let user = port.lane(lane).attach(UserId(5));
                 for to in paths {
-                    let address = PathAddress { to, from: None, socket: SocketOptions::default() };
+                    let address = PathAddress::new(to);
                     port.add_path(cx, lane, Id(uuid_bytes()), address).expect("few");
                 }
                 for _ in 0..others {
