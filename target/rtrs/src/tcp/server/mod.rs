@@ -1,22 +1,26 @@
 //! A listener and the lanes that come through it, over TCP.
 
+mod intake;
+mod memory;
+
 use super::{crc_of, fault_of, group_options, head_of, nonce};
 use crate::client::Answer as Counts;
-use crate::codec::{self, Expect, HEAD, Opened, Side};
+use crate::codec::{self, Expect, Side};
 use crate::frame::{Frame, Hand, Reply, Request};
 use crate::server::{
     Action, Answered, Event as Happened, Execute, Gate, GateAction, GateConfig, GateEvent, LaneRef, Link,
-    Place, Server, ServerConfig,
+    Server, ServerConfig,
 };
-use crate::{BufId, ConnId, Direction, Fault, SlotUse};
+use crate::{BufId, ConnId, Fault};
+use intake::Intake;
+use memory::Memory;
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
-use tgt_env::bufs::{Bufs, Lease};
+use tgt_env::bufs::Bufs;
 use tgt_env::clock::Ticks;
-use tgt_env::memory::DmaBuf;
 use tgt_reactor::{Cx, Work};
-use tgt_sock::{Event, Group, ListenOn, Payload, Received, Refused, SockError, StreamId};
+use tgt_sock::{Event, Group, ListenOn, Payload, Refused, SockError, StreamId};
 
 /// What a port keeps to.
 #[derive(Clone, Debug)]
@@ -62,18 +66,6 @@ pub enum ServerEvent {
     Link(Link),
 }
 
-/// Where a buffer is.
-#[derive(Debug)]
-enum Buffer {
-    Free,
-    /// With us.
-    Here(Bufs),
-    /// With a stream that fills it, or with the user.
-    Away,
-    /// An answer, lent to streams that send it; to be freed when the last comes back, if so.
-    Lent(Lease, bool),
-}
-
 /// What is kept of a slot's last use.
 #[derive(Debug, Default)]
 struct Kept {
@@ -111,82 +103,6 @@ enum Outgoing {
     End,
 }
 
-/// Buffers by number.
-struct Memory {
-    buffers: Vec<Buffer>,
-    free: Vec<BufId>,
-    used: u64,
-    max: u64,
-}
-
-impl Memory {
-    /// Binds a buffer, if there is memory.
-    fn bind(&mut self, bytes: u32) -> Option<BufId> {
-        if self.used + u64::from(bytes) > self.max {
-            return None;
-        }
-        let bufs = Bufs::from(DmaBuf::alloc(bytes).ok()?);
-        self.used += u64::from(bufs.len());
-        let id = self.free.pop().unwrap_or_else(|| {
-            self.buffers.push(Buffer::Free);
-            BufId(self.buffers.len() as u32 - 1)
-        });
-        self.buffers[id.0 as usize] = Buffer::Here(bufs);
-        Some(id)
-    }
-
-    fn take(&mut self, id: BufId) -> Bufs {
-        match std::mem::replace(&mut self.buffers[id.0 as usize], Buffer::Away) {
-            Buffer::Here(bufs) => bufs,
-            other => unreachable!("{id:?} is taken while it is {other:?}"),
-        }
-    }
-
-    fn put(&mut self, id: BufId, bufs: Bufs) {
-        self.buffers[id.0 as usize] = Buffer::Here(bufs);
-    }
-
-    /// A view of an answer, for a stream to send.
-    fn view(&mut self, cx: &mut Cx, id: BufId) -> Bufs {
-        let place = &mut self.buffers[id.0 as usize];
-        if let Buffer::Here(_) = place {
-            let Buffer::Here(bufs) = std::mem::replace(place, Buffer::Away) else {
-                unreachable!("just seen")
-            };
-            *place = Buffer::Lent(cx.lender().lend(bufs).expect("fewer leases than buffers"), false);
-        }
-        match place {
-            Buffer::Lent(lease, _) => cx.lender().view(lease),
-            other => unreachable!("{id:?} is sent while it is {other:?}"),
-        }
-    }
-
-    fn release(&mut self, cx: &mut Cx, id: BufId) {
-        let place = &mut self.buffers[id.0 as usize];
-        match std::mem::replace(place, Buffer::Free) {
-            Buffer::Here(bufs) => self.used -= u64::from(bufs.len()),
-            Buffer::Lent(lease, _) if cx.lender().away(&lease) == 0 => {
-                self.used -= u64::from(cx.lender().end(lease).len());
-            }
-            Buffer::Lent(lease, _) => {
-                *place = Buffer::Lent(lease, true);
-                return;
-            }
-            other => unreachable!("{id:?} is released while it is {other:?}"),
-        }
-        self.free.push(id);
-    }
-
-    /// A stream has given its view back.
-    fn returned(&mut self, cx: &mut Cx, id: BufId) {
-        if let Buffer::Lent(lease, true) = &self.buffers[id.0 as usize]
-            && cx.lender().away(lease) == 0
-        {
-            self.release(cx, id);
-        }
-    }
-}
-
 /// A listener and the lanes that come through it.
 pub struct ServerPort {
     gate: Gate,
@@ -219,7 +135,7 @@ impl ServerPort {
         let mut group = Group::new(cx, group_options())?;
         let listener = group.listen(&config.listen)?;
         let listener = group.listener_address(listener).expect("it listens");
-        let memory = Memory { buffers: Vec::new(), free: Vec::new(), used: 0, max: config.memory_max };
+        let memory = Memory::new(config.memory_max);
         Ok(Self {
             gate: Gate::new(config.gate),
             engine: Server::new(config.server.clone()),
@@ -244,7 +160,7 @@ impl ServerPort {
 
     /// Lanes, connections and bytes of data memory in use.
     pub fn figures(&self) -> (usize, usize, u64) {
-        (self.engine.lanes(), self.engine.connections(), self.memory.used)
+        (self.engine.lanes(), self.engine.connections(), self.memory.used())
     }
 
     /// Begins a turn: takes in all that came.
@@ -259,7 +175,7 @@ impl ServerPort {
                 }
                 Event::Received(mut received) => {
                     let id = ConnId(received.stream().user());
-                    let result = State {
+                    let result = Intake {
                         gate: &mut self.gate,
                         engine: &mut self.engine,
                         kept: &mut self.kept,
@@ -570,135 +486,4 @@ fn send_reply(
         cx.lender().give_back(payload.bufs);
         refused
     })
-}
-
-/// What taking frames in needs of a port, its group being lent to the event.
-struct State<'a> {
-    gate: &'a mut Gate,
-    engine: &'a mut Server,
-    kept: &'a mut Vec<Vec<Kept>>,
-    memory: &'a mut Memory,
-    gate_actions: &'a mut Vec<GateAction>,
-    actions: &'a mut Vec<Action>,
-}
-
-impl State<'_> {
-    fn received(
-        mut self,
-        cx: &mut Cx,
-        conns: &mut [Option<Conn>],
-        mut received: Received<'_>,
-    ) -> Result<(), Fault> {
-        let id = ConnId(received.stream().user());
-        let conn = conns.get_mut(id.0 as u32 as usize).and_then(Option::as_mut).filter(|conn| conn.id == id);
-        let Some(conn) = conn else {
-            // Closed here; its end is on its way.
-            let len = received.bytes().len();
-            received.consume(len);
-            return Ok(());
-        };
-        let now = cx.now().as_ns();
-        if conn.proved {
-            self.engine.on(now, Happened::Heard { conn: id }, self.actions);
-        }
-        loop {
-            if let Some(current) = &mut conn.current {
-                let over = current.skip.min(received.bytes().len());
-                received.consume(over);
-                current.skip -= over;
-                if current.skip > 0 {
-                    return Ok(());
-                }
-                let request = current.request;
-                conn.current = None;
-                self.engine.on(now, Happened::Request { conn: id, request, buf: None }, self.actions);
-            }
-            let opened = codec::open(received.bytes(), &conn.expect)?;
-            let Opened::Frame { frame, head, data, digest } = opened else { return Ok(()) };
-            match frame {
-                Frame::Hand(hand) => {
-                    received.consume(head);
-                    self.gate.on(now, GateEvent::Hand { conn: id, hand: *hand }, self.gate_actions);
-                    // What follows is read when the gate has said what it makes of this.
-                    return Ok(());
-                }
-                Frame::Request(request) => {
-                    let current =
-                        self.begin_request(conn, request, digest, &received.bytes()[HEAD..head], data);
-                    received.consume(head);
-                    if !self.take_data(cx, conn, current, data, &mut received)? {
-                        return Ok(());
-                    }
-                }
-                frame => {
-                    received.consume(head);
-                    self.engine.on(now, Happened::Frame { conn: id, frame }, self.actions);
-                }
-            }
-        }
-    }
-
-    fn begin_request(
-        &mut self,
-        conn: &Conn,
-        request: Request,
-        digest: Option<u32>,
-        header: &[u8],
-        data: usize,
-    ) -> Current {
-        let place = self.engine.place(conn.id, &request);
-        let buf = match place {
-            Place::Drop | Place::Bare | Place::Queue => None,
-            Place::Bind => self.memory.bind(request.bytes),
-            Place::Bound(buf) => Some(buf),
-        };
-        if place != Place::Drop
-            && let Some(lane) = conn.lane
-        {
-            let SlotUse { slot, use_no } = request.at;
-            let kept = &mut self.kept[lane.at as usize][usize::from(slot.0)];
-            kept.use_no = use_no;
-            kept.header.clear();
-            kept.header.extend_from_slice(header);
-        }
-        let skip = if buf.is_none() { data } else { 0 };
-        Current { request, digest, buf, skip }
-    }
-
-    /// Puts a request's data where it belongs. `false` = not all of it is here.
-    fn take_data(
-        &mut self,
-        cx: &mut Cx,
-        conn: &mut Conn,
-        current: Current,
-        data: usize,
-        received: &mut Received<'_>,
-    ) -> Result<bool, Fault> {
-        let Some(buf) = current.buf.filter(|_| current.request.direction == Direction::Write && data > 0)
-        else {
-            if current.skip > 0 {
-                conn.current = Some(current);
-            } else {
-                let event = Happened::Request { conn: conn.id, request: current.request, buf: current.buf };
-                self.engine.on(cx.now().as_ns(), event, self.actions);
-            }
-            return Ok(true);
-        };
-        let bufs = self.memory.take(buf);
-        let payload = Payload { bufs, offset: 0, len: data as u32, tag: u64::from(buf.0) };
-        let (request, digest) = (current.request, current.digest);
-        let Some(payload) = received.payload(payload) else {
-            conn.current = Some(Current { skip: 0, ..current });
-            return Ok(false);
-        };
-        let fits = digest.is_none_or(|digest| digest == crc_of(&payload.bufs, payload.len));
-        self.memory.put(buf, payload.bufs);
-        if !fits {
-            self.memory.release(cx, buf);
-            return Err(Fault::Digest);
-        }
-        let event = Happened::Request { conn: conn.id, request, buf: Some(buf) };
-        self.engine.on(cx.now().as_ns(), event, self.actions);
-        Ok(true)
-    }
 }
