@@ -57,6 +57,8 @@ pub struct Config {
     pub lanes: u16,
     /// Data digests wanted.
     pub digest: bool,
+    /// Without a key, connect to where you like, and not to loopback only. The driver's to keep.
+    pub insecure: bool,
     /// How a path is chosen.
     pub policy: Policy,
     /// Pause between beats with requests under way, ns.
@@ -88,6 +90,7 @@ impl Config {
             lane,
             lanes,
             digest: true,
+            insecure: false,
             policy: Policy::default(),
             beat_busy_ns: 100 * MS,
             beat_idle_ns: 1_000 * MS,

@@ -109,6 +109,28 @@ fn a_wrong_key_is_refused_on_both_sides() {
 }
 
 #[test]
+fn a_client_without_a_key_does_not_leave_its_host() {
+    // Addresses of documentation: nothing is sent there.
+    for address in ["192.0.2.1:1234", "[2001:db8::1]:1234"] {
+        let client = ClientRig::start(Key::NONE, &[address.parse().expect("an address")]);
+        client.wait_for("the refusal", |log| log.faults.iter().any(|fault| fault.contains("no key")));
+    }
+}
+
+#[test]
+fn sessions_work_over_ipv6() {
+    let Ok(probe) = std::net::TcpListener::bind("[::1]:0") else {
+        println!("skipped: this machine has no IPv6 loopback");
+        return;
+    };
+    drop(probe);
+    let server = ServerRig::start(key(b"0123456789abcdef"), "[::1]:0".parse().expect("an address"), PLENTY);
+    let client = ClientRig::start(key(b"0123456789abcdef"), &[server.address]);
+    client.load(Load { requests: 100, depth: 8, bytes_max: 5000 });
+    all_done(&client, 100);
+}
+
+#[test]
 fn another_version_is_told_what_is_spoken_here() {
     let server = ServerRig::start(Key::NONE, loopback(), PLENTY);
     let mut stream = TcpStream::connect(server.address).expect("it listens");

@@ -215,6 +215,10 @@ impl Lane {
     fn connect(&mut self, cx: &mut Cx, io: &mut Io, id: ConnId, path: PathNo) {
         let place = usize::from(path.0);
         let address = self.addresses[place].clone().expect("a path has an address");
+        if !self.anywhere && !address.to.ip().to_canonical().is_loopback() {
+            let event = client::Event::Lost { conn: id, fault: Fault::KeyNeeded };
+            return self.engine.on(cx.now().as_ns(), event, &mut self.actions);
+        }
         let (source, timeout) = (address.from, self.connect_within);
         let to = ConnectTo { address: address.to, source, timeout, socket: address.socket };
         match io.group.connect(&to) {

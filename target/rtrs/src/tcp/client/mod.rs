@@ -140,6 +140,8 @@ struct Lane {
     handed: Vec<(UserNo, Permit)>,
     actions: Vec<Action>,
     connect_within: Duration,
+    /// It has a key, or may do without one.
+    anywhere: bool,
     /// When its engine wants to be told of the time.
     due: u64,
     /// Streams that did not have their end yet.
@@ -182,6 +184,7 @@ impl ClientPort {
             self.lanes.push(None);
         }
         let connect_within = Duration::from_nanos(config.hand_ns);
+        let anywhere = config.insecure || !key.name().is_none();
         self.lanes[at] = Some(Lane {
             no,
             engine: Client::new(config, key),
@@ -192,6 +195,7 @@ impl ClientPort {
             handed: Vec::new(),
             actions: Vec::new(),
             connect_within,
+            anywhere,
             due: u64::MAX,
             streams: 0,
             room: None,
