@@ -196,7 +196,7 @@ impl Client {
         }
     }
 
-    /// When [`Event::Tick`] is wanted next; `None` = not before something else happens.
+    /// When [`super::Event::Tick`] is wanted next; `None` = not before something else happens.
     pub fn next_timeout(&self) -> Option<Now> {
         let paths = self.paths.iter().flatten().map(|path| match (&path.state, &path.conn) {
             (PathState::Waiting { until, .. }, _) => *until,
