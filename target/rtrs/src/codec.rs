@@ -85,7 +85,8 @@ pub fn open(bytes: &[u8], expect: &Expect) -> Result<Opened, FormatError> {
     }
     let frame = typed(&raw, user)?;
     let digest = (raw.flags & DIGEST != 0).then_some(raw.data_crc.get());
-    let mut again = raw_of(&frame, user_len as u16);
+    let own_len = if matches!(frame, Frame::Hand(_)) { raw.user_len.get() } else { told(&frame) };
+    let mut again = raw_of(&frame, own_len);
     (again.crc, again.user_crc, again.data_crc) = (raw.crc, raw.user_crc, raw.data_crc);
     again.flags |= raw.flags & DIGEST;
     if again != raw {
@@ -266,17 +267,22 @@ fn raw_of(frame: &Frame, user_len: u16) -> RawHead {
     raw
 }
 
+/// Bytes of user header that a frame after the hand-shake has.
+fn told(frame: &Frame) -> u16 {
+    match frame {
+        Frame::Request(request) => request.user_len,
+        Frame::Reply(reply) => reply.user_len,
+        _ => 0,
+    }
+}
+
 /// The header of a frame after the hand-shake, with the user header's checksum and, if wanted, the data's digest.
 /// Allocates nothing.
 ///
 /// # Panics
 /// If `user` is not as long as the frame says, or `frame` is one of the hand-shake: bugs of the caller.
 pub fn head_of(frame: &Frame, user: &[u8], digest: Option<u32>) -> [u8; HEAD] {
-    let told = match frame {
-        Frame::Request(request) => request.user_len,
-        Frame::Reply(reply) => reply.user_len,
-        _ => 0,
-    };
+    let told = told(frame);
     assert!(!matches!(frame, Frame::Hand(_)), "a frame of the hand-shake has a body: use encode_hand");
     assert!(
         user.len() == usize::from(told) && told <= USER_MAX,

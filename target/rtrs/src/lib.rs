@@ -3,7 +3,7 @@
 //! # What it is and is not
 //! Frames and their bytes, and the state machines of both sides: [`client::Client`], [`server::Gate`] and
 //! [`server::Server`]. They are sans-IO: events go in, actions come out; no socket, clock, thread, random number or
-//! payload byte inside. What users say to each other is not looked into.
+//! payload byte inside. [`tcp`] drives them on real sockets. What users say to each other is not looked into.
 //!
 //! # Words
 //! As in `docs/111-sessions.md`: *session*, *lane*, *path*, *connection*, *permit*, *slot*, *use*, *life*,
@@ -21,12 +21,14 @@
 //! same for the hand-shake, and its proofs · `ids` · `error` · `fault` why connections and lives end · `client/`: `mod`
 //! the lane, `event` what goes in and out, `path` one connection and its beats, `lane` paths and lives coming and going,
 //! `permits`, `requests` · `server/`: `gate` connections that have not proved themselves, `mod` lanes and connections of
-//! one reactor, `event`, `lane` joining and ending, `record` requests executed at most once · `fuzz` · `mutant`
-//! test-only switches.
+//! one reactor, `event`, `lane` joining and ending, `record` what is remembered of a request, `requests` executed at most
+//! once · `tcp/`: the same on real sockets: `client/` the lanes of a reactor, `server/` a listener and its lanes, `intake`
+//! of either takes frames in, `memory` has the server's buffers · `fuzz` · `mutant` test-only switches.
 //!
 //! # Where the tests are
-//! `tests/`: `formats` bytes; `rules` one scenario each; `sim` both engines joined by a simulated network, from seeds. With the
-//! feature `mutants` the last two show that they notice each mistake of `mutant`.
+//! `tests/`: `formats` bytes; `rules` one scenario each; `events` anything in any order; `sim` both engines joined by a
+//! simulated network, from seeds; `tcp` real sockets under real reactors. With the feature `mutants`, `rules` and `sim`
+//! show that they notice each mistake of `mutant`. Figures: `benches/loopback.rs`.
 
 pub mod client;
 pub mod codec;
@@ -39,6 +41,7 @@ mod ids;
 pub mod mutant;
 pub mod raw;
 pub mod server;
+pub mod tcp;
 
 pub use error::FormatError;
 pub use fault::{Death, Fault};

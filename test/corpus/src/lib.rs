@@ -42,7 +42,9 @@ const TARGETS: &[(&str, Target)] = &[
     ("rmr_superblock", rmr::superblock),
     ("rpc_params", rpc_registry::fuzz::params),
     ("rpc_request", rpc_server::fuzz::request),
+    ("rtrs_client_events", tgt_rtrs::fuzz::client_events),
     ("rtrs_frames", tgt_rtrs::fuzz::frames),
+    ("rtrs_server_events", tgt_rtrs::fuzz::server_events),
 ];
 
 /// Runs the target `name` on `data`.

@@ -181,9 +181,22 @@ impl Client {
         self.fail_all(out);
         self.permits.reset(0);
         out.push(Action::Link(Link::Dead { why }));
+        if self.retired {
+            self.drop_paths(out);
+        }
     }
 
-    /// When [`Event::Tick`] is wanted next; `None` = not before something else happens.
+    /// No path is connected any more.
+    pub(super) fn drop_paths(&mut self, out: &mut Vec<Action>) {
+        for at in 0..self.paths.len() {
+            if self.paths[at].is_some() {
+                self.hang_up(PathNo(at as u16), Fault::Command, out);
+                self.paths[at] = None;
+            }
+        }
+    }
+
+    /// When [`super::Event::Tick`] is wanted next; `None` = not before something else happens.
     pub fn next_timeout(&self) -> Option<Now> {
         let paths = self.paths.iter().flatten().map(|path| match (&path.state, &path.conn) {
             (PathState::Waiting { until, .. }, _) => *until,

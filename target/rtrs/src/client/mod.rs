@@ -57,6 +57,8 @@ pub struct Config {
     pub lanes: u16,
     /// Data digests wanted.
     pub digest: bool,
+    /// Without a key, connect to where you like, and not to loopback only. The driver's to keep.
+    pub insecure: bool,
     /// How a path is chosen.
     pub policy: Policy,
     /// Pause between beats with requests under way, ns.
@@ -88,6 +90,7 @@ impl Config {
             lane,
             lanes,
             digest: true,
+            insecure: false,
             policy: Policy::default(),
             beat_busy_ns: 100 * MS,
             beat_idle_ns: 1_000 * MS,
@@ -129,6 +132,7 @@ pub struct Client {
     /// Requests that wait for a path.
     parked: u32,
     permits: Permits,
+    retired: bool,
 }
 
 impl Client {
@@ -148,6 +152,7 @@ impl Client {
             slots,
             parked: 0,
             permits: Permits::new(),
+            retired: false,
         }
     }
 
@@ -254,6 +259,28 @@ impl Client {
         living.ending = true;
         for conn in self.ups().filter_map(|path| path.conn.as_ref()) {
             out.push(goodbye(conn.id));
+        }
+    }
+
+    /// Ends the lane: its life as [`Self::end_life`] does, then its paths, which are not connected again.
+    pub fn retire(&mut self, now: Now, out: &mut Vec<Action>) {
+        self.retired = true;
+        match self.living {
+            Some(_) => self.end_life(now, out),
+            None => self.drop_paths(out),
+        }
+    }
+
+    /// It was retired, and its life is over.
+    pub fn is_over(&self) -> bool {
+        self.retired && self.living.is_none()
+    }
+
+    /// What came on a connection cannot be believed: it is closed.
+    pub fn distrust(&mut self, now: Now, conn: ConnId, fault: Fault, out: &mut Vec<Action>) {
+        self.now = self.now.max(now);
+        if self.path_mut(conn).is_some() {
+            self.hang_up(PathNo(conn.0 as u16), fault, out);
         }
     }
 

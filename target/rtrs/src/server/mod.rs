@@ -20,7 +20,7 @@ pub use record::SLOT_BYTES;
 
 use crate::fault::{Death, Fault};
 use crate::frame::{Bye, Frame, Limits, Ping};
-use crate::{ConnId, Id, Incarnation, Life, Now, SlotNo};
+use crate::{ConnId, Id, Incarnation, Life, Now, SlotNo, SlotUse};
 use record::{Slot, Unconfirmed};
 use std::collections::{HashMap, VecDeque};
 
@@ -176,6 +176,12 @@ impl Server {
     /// The lane that a connection belongs to.
     pub fn lane_of(&self, conn: ConnId) -> Option<LaneRef> {
         self.conn(conn).map(|conn| conn.lane)
+    }
+
+    /// Is the answer of this use kept?
+    pub fn is_answered(&self, lane: LaneRef, at: SlotUse) -> bool {
+        let slot = self.lane(lane).and_then(|lane| lane.slots.get(usize::from(at.slot.0)));
+        slot.is_some_and(|slot| slot.use_no == at.use_no && matches!(slot.state, record::State::Answered(..)))
     }
 
     fn conn(&self, id: ConnId) -> Option<&Conn> {

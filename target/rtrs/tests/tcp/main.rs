@@ -1,0 +1,282 @@
+//! Sessions on real sockets, under real reactors.
+
+mod rig;
+
+use rig::{ClientRig, Load, Proxy, ServerRig, loopback, wait_until};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::Ordering::SeqCst;
+use std::time::{Duration, Instant};
+use tgt_rtrs::client::Link;
+use tgt_rtrs::codec::{self, Expect, Opened, Side};
+use tgt_rtrs::frame::{Frame, Hand, Hello, KeyName, RefuseCause};
+use tgt_rtrs::{Death, Id, Incarnation, Key};
+
+const PLENTY: u64 = 64 << 20;
+
+fn key(secret: &[u8]) -> Key {
+    let parsed = tgt_keyring::Key::parse(secret.to_vec().into()).expect("long enough");
+    Key::new(KeyName::new("rack").expect("short"), Box::new(parsed))
+}
+
+fn all_done(client: &ClientRig, count: u64) {
+    client.wait_for("all requests end", |log| log.done + log.failed >= count);
+    let log = client.log.lock().expect("a log");
+    assert_eq!((log.done, log.failed), (count, 0), "{log:?}");
+}
+
+#[test]
+fn requests_of_all_sizes_go_both_ways_over_two_paths() {
+    let server = ServerRig::start(key(b"0123456789abcdef"), loopback(), PLENTY);
+    let client = ClientRig::start(key(b"0123456789abcdef"), &[server.address, server.address]);
+    client.load(Load { requests: 2000, depth: 64, bytes_max: 20_000 });
+    all_done(&client, 2000);
+    client.load(Load { requests: 100, depth: 300, bytes_max: 1 << 20 });
+    all_done(&client, 2100);
+    assert_eq!(server.executed.load(SeqCst), 2100);
+    wait_until("all data memory comes back", || server.figures.lock().expect("figures").2 == 0);
+}
+
+#[test]
+fn a_connection_killed_under_load_costs_no_request() {
+    let server = ServerRig::start(Key::NONE, loopback(), PLENTY);
+    let (one, two) = (Proxy::new(server.address), Proxy::new(server.address));
+    let client = ClientRig::start(Key::NONE, &[one.address, two.address]);
+    client.load(Load { requests: 20_000, depth: 64, bytes_max: 9000 });
+    for round in 1..=6 {
+        client.wait_for("load goes on", |log| log.done >= round * 3000);
+        if round % 2 == 0 { one.kill() } else { two.kill() }
+    }
+    all_done(&client, 20_000);
+    assert_eq!(server.executed.load(SeqCst), 20_000, "each once");
+    let log = client.log.lock().expect("a log");
+    assert!(log.faults.len() >= 6, "{:?}", log.faults);
+    assert!(!log.links.iter().any(|link| matches!(link, Link::Dead { .. })), "{:?}", log.links);
+}
+
+#[test]
+fn all_paths_killed_at_once_stall_and_resume() {
+    let server = ServerRig::start(Key::NONE, loopback(), PLENTY);
+    let proxy = Proxy::new(server.address);
+    let client = ClientRig::start(Key::NONE, &[proxy.address]);
+    client.load(Load { requests: 5000, depth: 32, bytes_max: 9000 });
+    client.wait_for("load goes on", |log| log.done >= 1000);
+    proxy.kill();
+    all_done(&client, 5000);
+    assert_eq!(server.executed.load(SeqCst), 5000, "each once");
+    let log = client.log.lock().expect("a log");
+    assert!(
+        matches!(log.links[..], [Link::Up { .. }, Link::Stalled { .. }, Link::Resumed]),
+        "{:?}",
+        log.links
+    );
+}
+
+#[test]
+fn a_silent_path_is_noticed_and_left() {
+    let server = ServerRig::start(Key::NONE, loopback(), PLENTY);
+    let silent = Proxy::new(server.address);
+    let client = ClientRig::start(Key::NONE, &[silent.address, server.address]);
+    client.load(Load { requests: 30_000, depth: 32, bytes_max: 4096 });
+    client.wait_for("load goes on", |log| log.done >= 1000);
+    silent.mute(true);
+    all_done(&client, 30_000);
+    client.wait_for("the silence is noticed", |log| {
+        log.faults.iter().any(|fault| fault.contains("nothing was heard"))
+    });
+    assert_eq!(server.executed.load(SeqCst), 30_000, "each once");
+}
+
+#[test]
+fn too_little_memory_waits_and_fails_nothing() {
+    let server = ServerRig::start(Key::NONE, loopback(), 128 << 10);
+    let client = ClientRig::start(Key::NONE, &[server.address, server.address]);
+    client.load(Load { requests: 1000, depth: 128, bytes_max: 60_000 });
+    all_done(&client, 1000);
+    assert_eq!(server.executed.load(SeqCst), 1000, "each once");
+    wait_until("all data memory comes back", || server.figures.lock().expect("figures").2 == 0);
+}
+
+#[test]
+fn a_wrong_key_is_refused_on_both_sides() {
+    let server = ServerRig::start(key(b"0123456789abcdef"), loopback(), PLENTY);
+    for wrong in [key(b"0123456789abcdeX"), Key::NONE] {
+        let client = ClientRig::start(wrong, &[server.address]);
+        client.wait_for("the refusal", |log| log.faults.iter().any(|fault| fault.contains("key")));
+        assert!(client.log.lock().expect("a log").links.is_empty());
+    }
+}
+
+#[test]
+fn a_client_without_a_key_does_not_leave_its_host() {
+    // Addresses of documentation: nothing is sent there.
+    for address in ["192.0.2.1:1234", "[2001:db8::1]:1234"] {
+        let client = ClientRig::start(Key::NONE, &[address.parse().expect("an address")]);
+        client.wait_for("the refusal", |log| log.faults.iter().any(|fault| fault.contains("no key")));
+    }
+}
+
+#[test]
+fn sessions_work_over_ipv6() {
+    let Ok(probe) = std::net::TcpListener::bind("[::1]:0") else {
+        println!("skipped: this machine has no IPv6 loopback");
+        return;
+    };
+    drop(probe);
+    let server = ServerRig::start(key(b"0123456789abcdef"), "[::1]:0".parse().expect("an address"), PLENTY);
+    let client = ClientRig::start(key(b"0123456789abcdef"), &[server.address]);
+    client.load(Load { requests: 100, depth: 8, bytes_max: 5000 });
+    all_done(&client, 100);
+}
+
+#[test]
+fn another_version_is_told_what_is_spoken_here() {
+    let server = ServerRig::start(Key::NONE, loopback(), PLENTY);
+    let mut stream = TcpStream::connect(server.address).expect("it listens");
+    stream.set_read_timeout(Some(rig::PATIENCE)).expect("a bound");
+    let hello = Hello {
+        version_min: 7,
+        version_max: 9,
+        lane: 0,
+        lanes: 1,
+        connection: 1,
+        digest: false,
+        incarnation: Incarnation(1),
+        session: Id([1; 16]),
+        path: Id([2; 16]),
+        host: Id([3; 16]),
+        nonce: [4; 32],
+        key: KeyName::NONE,
+    };
+    stream.write_all(&codec::encode_hand(&Hand::Hello(hello))).expect("it reads");
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).expect("an answer and the end");
+    let Ok(Opened::Frame { frame: Frame::Hand(hand), .. }) =
+        codec::open(&answer, &Expect::hand(Side::Server))
+    else {
+        panic!("{answer:?}");
+    };
+    let why = RefuseCause::Version { low: 1, high: 1 };
+    assert!(matches!(*hand, Hand::Refuse(refuse) if refuse.why == why), "{hand:?}");
+}
+
+#[test]
+fn noise_and_half_open_connections_do_not_keep_others_out() {
+    let server = ServerRig::start(Key::NONE, loopback(), PLENTY);
+    let mut open = Vec::new();
+    for n in 0..300u32 {
+        let mut stream = TcpStream::connect(server.address).expect("it listens");
+        let noise: Vec<u8> = (0..n % 200).map(|_| fastrand::u8(..)).collect();
+        // The server may have closed it by now.
+        let _ = stream.write_all(&noise);
+        open.push(stream);
+    }
+    let client = ClientRig::start(Key::NONE, &[server.address]);
+    client.load(Load { requests: 100, depth: 8, bytes_max: 5000 });
+    all_done(&client, 100);
+}
+
+#[test]
+fn an_idle_client_and_server_sleep() {
+    let server = ServerRig::start(Key::NONE, loopback(), PLENTY);
+    let client = ClientRig::start(Key::NONE, &[server.address]);
+    client.load(Load { requests: 10, depth: 1, bytes_max: 100 });
+    all_done(&client, 10);
+    // Beats need a turn each; a reactor that never sleeps takes thousands a millisecond.
+    wait_until("both sleep", || client.is_asleep() && server.is_asleep());
+}
+
+/// A process of its own, when it is asked for by the test below.
+#[test]
+fn server_process() {
+    let Ok(address) = std::env::var("RTRS_TEST_SERVER") else { return };
+    let address: SocketAddr = address.parse().expect("an address");
+    let server = ServerRig::start(Key::NONE, address, PLENTY);
+    println!("listens on {}", server.address);
+    // Until the parent goes, or ends this process.
+    let _ = std::io::stdin().read_to_end(&mut Vec::new());
+}
+
+struct Process(Child, SocketAddr);
+
+impl Process {
+    fn start(at: SocketAddr) -> Self {
+        let mut child = Command::new(std::env::current_exe().expect("this test"))
+            .args(["--exact", "server_process", "--nocapture"])
+            .env("RTRS_TEST_SERVER", at.to_string())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("this test can be run");
+        let lines = BufReader::new(child.stdout.take().expect("piped")).lines();
+        let said =
+            lines.map_while(Result::ok).find_map(|line| line.split("listens on ").nth(1).map(str::to_owned));
+        let address = said.expect("it says where").trim().parse().expect("an address");
+        Self(child, address)
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may have been ended already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_server_killed_with_its_process_ends_the_life_and_a_new_one_begins() {
+    let mut process = Process::start(loopback());
+    let address = process.1;
+    let client = ClientRig::start(Key::NONE, &[address, address]);
+    client.load(Load { requests: u64::MAX, depth: 32, bytes_max: 9000 });
+    client.wait_for("load goes on", |log| log.done >= 1000);
+    process.0.kill().expect("it runs");
+    process.0.wait().expect("it ended");
+    client.wait_for("the stall is told", |log| matches!(log.links.last(), Some(Link::Stalled { .. })));
+    let _again = Process::start(address);
+    client.wait_for("the death is told", |log| {
+        log.links.iter().any(|link| matches!(link, Link::Dead { why: Death::Forgotten }))
+    });
+    let failed = client.log.lock().expect("a log").failed;
+    assert_eq!(failed, 32, "what was under way failed, once each");
+    let done = client.log.lock().expect("a log").done;
+    client.wait_for("a new life", |log| log.done >= done + 1000);
+    client.load(Load { requests: 0, depth: 32, bytes_max: 0 });
+    let longest = client.log.lock().expect("a log").longest;
+    assert!(longest < Duration::from_secs(30));
+}
+
+#[test]
+fn a_server_process_stopped_for_three_times_the_detection_time_costs_no_request() {
+    let process = Process::start(loopback());
+    let address = process.1;
+    let client = ClientRig::start(Key::NONE, &[address, address]);
+    client.load(Load { requests: u64::MAX, depth: 32, bytes_max: 9000 });
+    client.wait_for("load goes on", |log| log.done >= 1000);
+    let pid = rustix::process::Pid::from_child(&process.0);
+    rustix::process::kill_process(pid, rustix::process::Signal::STOP).expect("it runs");
+    let stopped = Instant::now();
+    client.wait_for("the stall is told", |log| matches!(log.links.last(), Some(Link::Stalled { .. })));
+    wait_until("three times the detection time", || stopped.elapsed() > Duration::from_millis(1950));
+    rustix::process::kill_process(pid, rustix::process::Signal::CONT).expect("it is there");
+    client.wait_for("it resumes", |log| matches!(log.links.last(), Some(Link::Resumed)));
+    let done = client.log.lock().expect("a log").done;
+    client.wait_for("load goes on", |log| log.done >= done + 1000);
+    let log = client.log.lock().expect("a log");
+    assert_eq!(log.failed, 0, "{:?}", log.links);
+}
+
+#[test]
+fn hundreds_of_sessions_share_a_port_and_each_works() {
+    let server = ServerRig::start(Key::NONE, loopback(), PLENTY);
+    let clients = ClientRig::many(server.address, 200);
+    clients.wait_for("all are up", |log| log.links.len() >= 200);
+    assert_eq!(server.figures.lock().expect("figures").0, 200, "lanes");
+    let log = clients.log.lock().expect("a log");
+    assert!(log.links.iter().all(|link| matches!(link, Link::Up { .. })), "{:?}", log.faults);
+    drop(log);
+    drop(clients);
+    wait_until("none is left", || server.figures.lock().expect("figures").1 == 0);
+}
