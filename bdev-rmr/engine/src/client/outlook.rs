@@ -305,7 +305,8 @@ mod tests {
             judged(|r| (r.record.adopted, r.record.set) = (Epoch::default(), MemberSet::EMPTY)),
             "a fresh one"
         );
-        let wrong: [(&str, fn(&mut Report)); 9] = [
+        type Spoil = fn(&mut Report);
+        let wrong: [(&str, Spoil); 9] = [
             ("another promise", |r| r.record.promise.generation += 1),
             ("nobody in its set", |r| r.record.set = MemberSet::EMPTY),
             ("somebody in its set who is no member", |r| r.record.members = MemberSet::only(MemberId::at(0))),

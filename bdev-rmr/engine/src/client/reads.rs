@@ -196,6 +196,21 @@ mod tests {
         client
     }
 
+    #[test]
+    fn what_a_leg_takes_is_told_once_it_was_measured() {
+        let mut client = client(ReadPolicy::InTurn);
+        assert_eq!(client.read_latency(A), None);
+        client.note_served(5_000, A, 2_000);
+        assert_eq!((client.read_latency(A), client.read_latency(B)), (Some(3_000), None));
+    }
+
+    #[test]
+    fn the_next_tick_is_wanted_one_tick_after_the_last() {
+        let mut client = client(ReadPolicy::InTurn);
+        client.on(7_000_000_000, crate::client::ClientEvent::Tick, &mut Vec::new());
+        assert_eq!(client.next_timeout(), 7_000_000_000 + ClientConfig::default().tick_ns);
+    }
+
     fn picks(client: &mut Client, count: usize) -> [usize; 3] {
         let mut picked = [0; 3];
         for _ in 0..count {

@@ -138,3 +138,41 @@ fn a_growth_is_answered_when_the_pool_becomes_somebody_elses() {
     s.write(5);
     s.end();
 }
+
+#[test]
+fn a_write_waits_for_room_in_the_intent_log_and_not_for_ever() {
+    // Nobody flushes, so no entry can go: after its patience a write makes one more.
+    let mut s = Script::with(Options { intents_soft_max: 1, blocks: 160, ..Options::quiet(2) });
+    s.until_whole();
+    s.hold(|e| e.from == CLIENT && matches!(e.msg, Msg::Io(io, _) if io.op == IoOp::Flush));
+    for region in 0..4 {
+        s.write(16 * region);
+    }
+    for region in 4..8 {
+        let (user, now) = (s.submit(IoOp::Write, 16 * region, 1), s.now());
+        assert_eq!(s.wait(user), Ok(()));
+        let waited = (s.now() - now) / MS;
+        assert!((10..40).contains(&waited), "it waited {waited} ms for room");
+    }
+    s.world.drop_filters();
+    s.world.release();
+    s.end();
+}
+
+#[test]
+fn a_chunk_that_cannot_be_read_is_asked_for_again_until_it_comes() {
+    let mut s = Script::pool(2);
+    s.write(5);
+    s.until_entries_clear();
+    s.unreadable(A, 5);
+    s.hold(|e| e.from == A && matches!(e.msg, Msg::CopyRead { .. }));
+    s.read(5);
+    s.until_held(|e| matches!(e.msg, Msg::CopyRead { .. }));
+    // The first time in vain: the peer does not answer in time.
+    s.run(100);
+    s.world.drop_filters();
+    s.world.drop_held();
+    s.until("it was written again", |w| w.can_read(A, 5));
+    s.read(5);
+    s.end();
+}
