@@ -101,12 +101,6 @@ impl Client {
     fn shrink(&mut self, now: Now, set: MemberSet, lost: MemberId, out: &mut Vec<ClientAction>) {
         self.join = None;
         self.back_off(now, lost);
-        // Never active, but a joiner may have adopted it and copied chunks: that was in this history.
-        if let Some(Change { proposal, .. }) = &self.change
-            && let Some(joiner) = proposal.origin.joiner()
-        {
-            self.last_in[joiner.index()] = proposal.epoch;
-        }
         if Mutant::NoReassembly.on() && set.is_empty() {
             return;
         }
@@ -441,8 +435,13 @@ impl Client {
             }
             (JoinStep::Delta, true) => {
                 join.stamp = Some(stamp);
-                let set = self.set.with(from);
+                let (set, anew) = (self.set.with(from), join.anew);
                 self.propose_change(now, set, Origin::Join { member: from }, out);
+                // Should it never become active, the joiner may have adopted it and copied chunks: that was in this
+                // history. Not of one that learns anew: until it is in, what it did elsewhere must not be forgotten.
+                if let Some(Change { proposal, .. }) = self.change.as_ref().filter(|_| !anew) {
+                    self.last_in[from.index()] = proposal.epoch;
+                }
             }
             _ => {}
         }
