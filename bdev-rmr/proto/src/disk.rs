@@ -291,7 +291,7 @@ pub fn encode_intent_bits(commit: u64, number: u64, bits: &[u8]) -> Vec<u8> {
 /// Regions with an entry on an opened intent page.
 pub fn decode_intents(number: u64, body: &[u8]) -> impl Iterator<Item = RegionNo> + '_ {
     let base = number * INTENTS_PER_PAGE;
-    body.iter().enumerate().flat_map(move |(at, byte)| {
+    body.iter().enumerate().filter(|(_, byte)| **byte != 0).flat_map(move |(at, byte)| {
         let here = base + at as u64 * 8;
         (0..8u64).filter(move |bit| byte & (1 << bit) != 0).map(move |bit| RegionNo(here + bit))
     })
