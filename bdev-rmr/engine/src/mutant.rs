@@ -147,6 +147,10 @@ pub enum Mutant {
     NobodyElse,
     /// What a store took for clean in another history counts in this one.
     TrustDecided,
+    /// A client that comes back looks only for those who were members when it served.
+    AskTheOldOnes,
+    /// What a store says of others counts although it had begun to forget it.
+    VoidIsKnown,
     /// What a disk said of itself in an epoch that is over counts for the one in its place (H45).
     AnyCounter,
 }
@@ -255,6 +259,8 @@ impl Mutant {
         Self::GoBack,
         Self::NobodyElse,
         Self::TrustDecided,
+        Self::VoidIsKnown,
+        Self::AskTheOldOnes,
         Self::AnyCounter,
     ];
 }

@@ -118,7 +118,8 @@ impl From<&EpochRecord> for RawEpochRecord {
             set: r.set.0,
             members: r.members.0,
             resting: r.resting.0,
-            reserved: [0; 3],
+            learning: r.learning.into(),
+            reserved: [0; 2],
             blocks: r.blocks.into(),
             peers: r.peers.map(RawStamp::from),
             wrote: r.wrote.into(),
@@ -147,6 +148,14 @@ impl TryFrom<&RawEpochRecord> for EpochRecord {
             wrote: r.wrote.into(),
             last_in: r.last_in.map(Epoch::from),
             decided: r.decided.into(),
+            learning: match r.learning {
+                0 => false,
+                1 => true,
+                value => {
+                    let (what, field, accepted) = ("epoch record", "learning", "0 or 1");
+                    return Err(FormatError::Field { what, field, value: value.into(), accepted });
+                }
+            },
         })
     }
 }

@@ -104,6 +104,9 @@ pub struct EpochRecord {
     /// Last epoch in which this store took for clean what it had in doubt: adopted an assembly, or called a copied chunk
     /// clean; durable with that. If it is not of the history that the store comes to, the store has all of it to learn.
     pub decided: Epoch,
+    /// The store has begun to learn the maps of a newer set: what it says others have missed is void. Should it be
+    /// started by force as it is, the others count as having missed everything.
+    pub learning: bool,
 }
 
 /// Which chunks of one region each member has missed.

@@ -37,6 +37,7 @@ fn record() -> EpochRecord {
         wrote: Epoch { version: 1, ..epoch() },
         last_in: [Epoch { version: 2, ..epoch() }; 8],
         decided: Epoch { version: 3, ..epoch() },
+        learning: true,
     }
 }
 

@@ -2,8 +2,8 @@
 //! client starts from, what it reads is one of them, every leg of it the same, and what it acknowledges stays.
 
 use crate::world::{MS, World};
-use rmr_engine::client::{Command, Phase, StartOptions, Why};
-use rmr_proto::{MemberId, MemberSet};
+use rmr_engine::client::{Client, Command, Phase, StartOptions, Why};
+use rmr_proto::{MemberId, MemberSet, RegionNo};
 
 /// So long an operator waits for a start before another side is chosen.
 const PATIENCE_NS: u64 = 3_000 * MS;
@@ -50,8 +50,12 @@ impl World {
                 // By force if it goes on: it may be that nobody who serves can become whole without that member.
                 let force = self.calm && self.rng.u8(0..32) == 0;
                 self.operate(host, Command::Discard { member, force });
+            } else if self.calm && self.patience_is_over() && self.nobody_holds(host) {
+                // What only a discarded member held: somebody has to decide.
+                let force = self.hosts[host].client.as_ref().map_or(MemberSet::EMPTY, Client::set);
+                self.start_on_a_side(host, StartOptions { takeover: true, force, accept: None });
             }
-        } else if self.now >= self.chosen_at + PATIENCE_NS {
+        } else if self.patience_is_over() {
             let accept = Some(self.one_of(MemberSet::first(self.nodes.len())));
             let alone = accept.filter(|_| self.rng.bool());
             let force = alone.into_iter().fold(MemberSet::EMPTY, MemberSet::with);
@@ -59,6 +63,20 @@ impl World {
             self.hosts[0].loaded = true;
             self.start_on_a_side(0, StartOptions { takeover: true, force, accept });
         }
+    }
+
+    fn patience_is_over(&self) -> bool {
+        self.now >= self.chosen_at + PATIENCE_NS
+    }
+
+    /// Is there a chunk that everybody in the set has missed?
+    fn nobody_holds(&self, host: usize) -> bool {
+        let Some(client) = &self.hosts[host].client else { return false };
+        let stores = || client.set().iter().filter_map(|m| self.nodes[m.index()].store.as_ref());
+        (0..self.geometry.regions()).map(RegionNo).any(|region| {
+            let all = self.geometry.all_of(region);
+            !stores().fold(all, |bits, s| bits.and(s.view().missed(region, s.member()))).is_empty()
+        })
     }
 
     fn start_on_a_side(&mut self, host: usize, options: StartOptions) {

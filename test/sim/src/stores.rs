@@ -105,6 +105,7 @@ impl World {
             self.count("disk error");
         }
         let misdirected = self.misdirect.filter(|(at, _)| *at == node).map(|(_, to)| to);
+        let heard = self.nodes[node].life == queued.life && self.nodes[node].store.is_some();
         let disk = &mut self.nodes[node].disk;
         match &queued.work {
             Work::Write { range, blocks, .. } if misdirected.is_some() => {
@@ -118,6 +119,8 @@ impl World {
                 // The bad kind of disk: the next flush succeeds with the data gone.
                 disk.lose_cache(&mut self.rng);
                 self.oracle.lost_cache(MemberId::at(node));
+                // With nobody alive to hear of it no rule can see it: docs/100.
+                self.nodes[node].boot += u64::from(!heard);
             }
             Work::Flush { issued } => disk.flush(*issued),
             Work::Read { range } | Work::Checksum { range } if !queued.fails => read = disk.read(*range),
@@ -126,8 +129,7 @@ impl World {
         if matches!(queued.work, Work::Read { .. } | Work::Checksum { .. }) && read.is_none() {
             self.count("read error");
         }
-        let node_state = &mut self.nodes[node];
-        if node_state.life != queued.life || node_state.store.is_none() {
+        if !heard {
             return;
         }
         if let Work::Checksum { .. } = queued.work {
@@ -139,7 +141,7 @@ impl World {
             return;
         }
         let ok = !queued.fails && (read.is_some() || !matches!(queued.work, Work::Read { .. }));
-        let buf = read.map(|blocks| node_state.buffers.put(blocks));
+        let buf = read.map(|blocks| self.nodes[node].buffers.put(blocks));
         self.store_event(node, StoreEvent::Disk { op: queued.op, ok, buf });
     }
 
@@ -195,9 +197,9 @@ impl World {
     /// kill -9: what the disk was given stays with it.
     pub fn kill(&mut self, node: usize) {
         let state = &mut self.nodes[node];
-        if state.store.take().is_none() {
-            return;
-        }
+        let Some(store) = state.store.take() else { return };
+        // Whoever opens the store again has to know: docs/100.
+        state.boot += u64::from(store.lost_cache_unnoted());
         state.life += 1;
         self.note(4, &node);
         if self.rng.bool() {

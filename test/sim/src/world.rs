@@ -478,6 +478,9 @@ impl World {
     }
 
     pub(crate) fn count(&mut self, fault: &'static str) {
+        if self.trace {
+            println!("{:>14} -- {fault}", "");
+        }
         *self.stats.faults.entry(fault).or_default() += 1;
     }
 

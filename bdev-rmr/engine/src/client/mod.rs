@@ -36,6 +36,7 @@ pub use scrub::{Scrub, ScrubCommand, ScrubRange, ScrubState};
 pub use status::{Status, Why};
 
 use crate::event::{Completion, Now, UserTag};
+use crate::mutant::Mutant;
 use horizon::Horizon;
 use lanes::Lanes;
 use rmr_proto::{BufId, Epoch, Geometry, MEMBERS_MAX, MemberId, MemberSet, Msg, Promise, Seq, Stamp};
@@ -459,10 +460,16 @@ impl Client {
         self.set
     }
 
-    /// Whom the driver keeps sessions with: those configured, those the pool names, one that is being added.
+    /// Whom the driver keeps sessions with: those configured, those the pool names, one that is being added; while the
+    /// pool is put together, whomever any report names, for who is a member may have changed since this client served.
     pub fn contacts(&self) -> MemberSet {
         let adding = self.adding().map_or(MemberSet::EMPTY, MemberSet::only);
-        self.configured.or(self.members).or(adding)
+        let known = self.configured.or(self.members).or(adding);
+        if self.phase != Phase::Assembling || Mutant::AskTheOldOnes.on() {
+            return known;
+        }
+        let reports = self.assembly.reports.iter().flatten();
+        reports.fold(known, |known, report| known.or(report.record.members))
     }
 
     /// All members, as the newest epoch record that was seen names them.
@@ -491,10 +498,9 @@ impl Client {
             assert!(!self.set.is_empty(), "active with an empty set");
             assert_eq!(self.epoch.promise, self.promise, "active in an epoch of another promise");
         }
-        assert!(
-            self.set.and(self.resting).is_empty() || self.phase == Phase::Assembling,
-            "a resting member is up to date"
-        );
+        // Elsewhere the set is the last one served, and who rests may be known from a newer one.
+        let serves = matches!(self.phase, Phase::Active | Phase::Changing);
+        assert!(!serves || self.set.and(self.resting).is_empty(), "a resting member is up to date");
         assert!(self.flushed <= self.horizon.answered(), "flushed beyond what was answered");
     }
 }

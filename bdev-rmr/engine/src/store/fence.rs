@@ -375,7 +375,8 @@ impl Store {
         }
         match proposal.origin {
             Origin::Create { .. } if proposal.zeroed => {}
-            Origin::Create { reference } => self.apply_create(proposal.members.without(reference)),
+            Origin::Create { .. } if Mutant::FreshIsClean.on() => {}
+            Origin::Create { reference } => self.all_missed_by(proposal.members.without(reference)),
             Origin::Assembly => {
                 let ahead = std::mem::take(&mut self.ahead).verdicts;
                 if proposal.forced {
@@ -385,6 +386,10 @@ impl Store {
                 self.apply_verdicts(&ahead);
                 self.apply_verdicts(&proposal.verdicts);
                 self.drop_entries();
+                if self.meta.ram.record.learning && !Mutant::VoidIsKnown.on() {
+                    // Started by force in the middle of a join: what the others missed is not known any more.
+                    self.all_missed_by(proposal.members.minus(proposal.set));
+                }
                 if let Some(reference) = proposal.reference {
                     self.apply_growth(old_blocks, reference);
                 }
@@ -417,18 +422,16 @@ impl Store {
         }
         record.boot = self.boot;
         record.peers = proposal.peers;
+        record.learning = false;
         self.continuity = Continuity::Unbroken;
         self.meta.counts = true;
     }
 
-    fn apply_create(&mut self, everything_missed_by: MemberSet) {
-        if Mutant::FreshIsClean.on() {
-            return;
-        }
+    fn all_missed_by(&mut self, members: MemberSet) {
         let regions = self.geometry().regions();
         for region in (0..regions).map(RegionNo) {
             let all = self.geometry().all_of(region);
-            for member in everything_missed_by.iter() {
+            for member in members.iter() {
                 self.meta.add_missed(region, member, all);
             }
             self.changed(region);

@@ -24,6 +24,8 @@ struct Donor {
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 enum Stage {
+    /// Until it is durable that what this store says of others is void.
+    Voiding(CommitNo),
     Pulling,
     Committing(CommitNo),
     Ready,
@@ -48,6 +50,7 @@ impl Store {
     pub fn joining_name(&self) -> &'static str {
         match self.joining.as_ref().map(|joining| (joining.stage, joining.last)) {
             None => "not joining",
+            Some((Stage::Voiding(_), _)) => "gives its own account of others up",
             Some((Stage::Pulling, false)) => "pulls maps",
             Some((Stage::Committing(_), false)) => "commits maps",
             Some((Stage::Ready, false)) => "has maps",
@@ -101,17 +104,33 @@ impl Store {
         self.answer_join(out);
     }
 
+    /// What an outsider says of others is void: it learns anew. But as long as it is not let in it may be started by
+    /// force as it was, so first it says, durably, that it does not know any more what others missed.
     fn start_joining(&mut self, client: Party, epoch: Epoch, set: MemberSet, attempt: u64) {
-        // What an outsider says of others is void: it learns anew.
-        let me = self.member();
-        let others = |m: &RegionMisses| {
-            let said = |member: &MemberId| !m.missed[member.index()].is_empty();
-            MemberSet(u8::MAX).without(me).iter().any(|member| said(&member))
+        let stage = if self.regions_of_others().is_empty() || self.meta.durable.record.learning {
+            self.forget_others();
+            Stage::Pulling
+        } else {
+            self.meta.ram.record.learning = true;
+            self.meta.touch_record();
+            Stage::Voiding(self.meta.want())
         };
+        let donors = [Donor::default(); MEMBERS_MAX];
+        self.joining =
+            Some(Joining { epoch, set, attempt, last: false, client, stage, everything: false, donors });
+    }
+
+    /// Regions of which this store says that others missed something.
+    fn regions_of_others(&self) -> Vec<RegionNo> {
+        let others = MemberSet(u8::MAX).without(self.member());
+        let said = |m: &RegionMisses| others.iter().any(|member| !m.missed[member.index()].is_empty());
         let all = self.meta.ram.misses.iter();
-        let regions: Vec<RegionNo> =
-            all.filter(|(_, m)| others(m) || Mutant::JoinerForgetsOwn.on()).map(|(r, _)| *r).collect();
-        for region in regions {
+        all.filter(|(_, m)| said(m) || Mutant::JoinerForgetsOwn.on()).map(|(region, _)| *region).collect()
+    }
+
+    fn forget_others(&mut self) {
+        let me = self.member();
+        for region in self.regions_of_others() {
             let misses = self.meta.misses_mut(region);
             let own = misses.missed[me.index()];
             misses.missed = [ChunkBits::NONE; MEMBERS_MAX];
@@ -120,17 +139,6 @@ impl Store {
                 *misses = RegionMisses { region, ..RegionMisses::default() };
             }
         }
-        let donors = [Donor::default(); MEMBERS_MAX];
-        self.joining = Some(Joining {
-            epoch,
-            set,
-            attempt,
-            last: false,
-            client,
-            stage: Stage::Pulling,
-            everything: false,
-            donors,
-        });
     }
 
     /// Asks donors that owe a slice, again if they are late; commits when all have given theirs.
@@ -160,9 +168,13 @@ impl Store {
         }
     }
 
-    pub(super) fn join_committed(&mut self, out: &mut Vec<StoreAction>) {
+    pub(super) fn join_committed(&mut self, now: Now, out: &mut Vec<StoreAction>) {
         let Some(joining) = &mut self.joining else { return };
-        if matches!(joining.stage, Stage::Committing(commit) if self.meta.done(commit)) {
+        if matches!(joining.stage, Stage::Voiding(commit) if self.meta.done(commit)) {
+            joining.stage = Stage::Pulling;
+            self.forget_others();
+            self.step_join(now, out);
+        } else if matches!(joining.stage, Stage::Committing(commit) if self.meta.done(commit)) {
             joining.stage = Stage::Ready;
             self.answer_join(out);
         }

@@ -86,7 +86,8 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens a store: `area` is its metadata area as read from disk, `boot` names this boot of the host (never 0).
+    /// Opens a store: `area` is its metadata area as read from disk, `boot` names this boot of the host (never 0), or
+    /// anything new after [`Store::lost_cache_unnoted`].
     ///
     /// The driver must have made sure that no IO of an earlier opener is still under way.
     pub fn open(area: &[u8], config: StoreConfig, boot: u64) -> Result<Self, OpenError> {
@@ -248,7 +249,7 @@ impl Store {
         self.wake_intents(now, out);
         self.send_acks(out);
         self.copies_committed(now, out);
-        self.join_committed(out);
+        self.join_committed(now, out);
         self.step_copies(now, out);
     }
 
@@ -345,6 +346,12 @@ impl Store {
             self.meta.ram.record.boot = 0;
             self.meta.touch_record();
         }
+    }
+
+    /// A flush failed, and that is not durable: whoever opens the store again must name another `boot`, because what it
+    /// held of unflushed writes may be gone.
+    pub fn lost_cache_unnoted(&self) -> bool {
+        self.meta.ram.record.boot == 0 && self.meta.durable.record.boot != 0
     }
 
     /// Which member this is.

@@ -127,6 +127,33 @@ pub(crate) fn commands_are_refused_in_words_that_name_the_member_and_the_next_st
 }
 
 #[test]
+pub(crate) fn a_client_that_comes_back_finds_a_pool_whose_members_are_others() {
+    let mut s = with_spares(2, 1);
+    s.write(5);
+    // Another host takes the pool, moves it to C, and the old disks are made empty stores again; the first host is cut off.
+    for node in [A, B, C] {
+        s.cut(CLIENT, node);
+    }
+    s.other_client();
+    s.until_set(&[A, B]);
+    assert_eq!(s.command(add(C)), Ok(()));
+    s.until_whole();
+    for gone in [A, B] {
+        assert_eq!(s.command(remove(gone)), Ok(()));
+    }
+    s.write(5);
+    s.wipe(A);
+    s.wipe(B);
+    s.crash_client();
+    // The first host's client still runs, and knows A and B.
+    s.mend();
+    s.other_client();
+    s.until_set(&[C]);
+    s.read(5);
+    s.end();
+}
+
+#[test]
 pub(crate) fn a_pool_of_eight_members_takes_commands() {
     let mut s = Script::pool(8);
     for block in 0..20 {

@@ -1,7 +1,7 @@
 //! Each old mistake and the scenario that notices it. A mistake without a row fails, and so does a row whose scenario
 //! passes with the mistake or fails without it.
 
-use crate::{copies, disk, epochs, intent, io, joins, media, members, resync, scale, scrub, sides};
+use crate::{commands, copies, disk, epochs, intent, io, joins, media, members, resync, scale, scrub, sides};
 use rmr_engine::mutant::Mutant::{self, *};
 use std::panic::catch_unwind;
 
@@ -77,6 +77,8 @@ const NOTICED_BY: &[(Mutant, Scenario)] = &[
     (ScrubBelievesFirst, scrub::h46_a_scrub_finds_rot_and_the_majority_repairs_it),
     (AnyCounter, members::h45_a_late_answer_of_a_disk_that_is_gone_does_not_condemn_the_one_in_its_place),
     (SwitchSides, sides::finding_13_the_side_that_comes_second_finds_the_other_and_is_not_overwritten),
+    (AskTheOldOnes, commands::a_client_that_comes_back_finds_a_pool_whose_members_are_others),
+    (VoidIsKnown, sides::who_began_to_forget_what_others_missed_and_is_started_by_force_says_all),
     (TrustDecided, sides::what_a_member_took_for_clean_in_another_history_does_not_count),
     (GoBack, sides::finding_13_a_client_that_serves_does_not_go_over_to_the_side_that_is_left),
     (ZeroedByOne, scale::one_store_that_does_not_read_zero_makes_the_others_copy),

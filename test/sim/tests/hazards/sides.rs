@@ -197,6 +197,46 @@ pub(crate) fn what_a_member_took_for_clean_in_another_history_does_not_count() {
 }
 
 #[test]
+pub(crate) fn who_began_to_forget_what_others_missed_and_is_started_by_force_says_all() {
+    let mut s = Script::pool(3);
+    s.write(5);
+    s.until_entries_clear();
+    s.kill(C);
+    s.until_set(&[A, B]);
+    s.write(5);
+    s.until_entries_clear();
+    let fork = s.history();
+    s.kill(B);
+    s.until_set(&[A]);
+    s.write(6);
+    // B is back and about to learn what it missed; what it said of C is void from then on.
+    s.hold(|e| e.to == B && matches!(e.msg, Msg::MapSlice(_)));
+    s.start(B);
+    s.until_held(|e| e.to == B && matches!(e.msg, Msg::MapSlice(_)));
+    s.run(20);
+    s.kill(A);
+    s.kill(B);
+    s.crash_client();
+    s.world.drop_filters();
+    s.world.drop_held();
+    s.start(B);
+    s.choose(&fork);
+    s.restart_client_with(force(&[B]));
+    s.until_set(&[B]);
+    s.start(C);
+    s.until_set(&[B, C]);
+    for _ in 0..4 {
+        s.read(5);
+    }
+    s.start(A);
+    s.run(500);
+    assert_eq!(s.why(A), Some(Why::SplitBrain));
+    assert_eq!(s.command(discard(A)), Ok(()));
+    s.until_whole();
+    s.end();
+}
+
+#[test]
 pub(crate) fn a_member_that_wrote_is_known_by_it_even_if_power_fails_at_once() {
     // The record that a member wrote in an epoch is durable before the write, however soon it dies.
     for pause in 0..20 {
