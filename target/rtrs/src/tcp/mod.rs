@@ -1,15 +1,14 @@
 //! Sessions over TCP: the engines of this crate on the byte streams of `tgt-sock`.
 //!
-//! A [`ClientPort`] drives the lanes of its reactor, of all sessions; a [`ServerPort`] one listener and the lanes that come
-//! through it. Neither is a poller:
-//! the poller that owns one calls `begin`, takes `next` until there is nothing more, and returns what `end` says. So they
+//! A [`ClientPort`] drives the lanes of its reactor, of all sessions; a [`ServerPort`] listeners and the lanes that
+//! come through them. Neither is a poller: the poller that owns one calls `begin`, takes `next` until there is nothing more, and returns what `end` says. So they
 //! live on one reactor's thread, and whoever shares a lane between pools does that above.
 
 mod client;
 mod server;
 
 pub use client::{ClientEvent, ClientPort, Done, LaneNo, PathAddress, Refusal, Submission};
-pub use server::{Answer, Incoming, ServerEvent, ServerPort, ServerPortConfig};
+pub use server::{Answer, DoorNo, Incoming, ServerEvent, ServerPort, ServerPortConfig};
 
 use crate::Fault;
 use crate::codec::{self, HEAD};
