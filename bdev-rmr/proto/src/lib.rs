@@ -20,7 +20,7 @@
 //!
 //! # Map of files
 //! `ids` identities and units · `geometry` blocks, chunks, regions · `epoch` promise, epoch, record · `msg` messages as
-//! the engine sees them · `raw` the structs byte for byte · `wire` messages to bytes and back · `disk` superblock,
+//! the engine sees them · `envelope` what sessions carry them in · `raw` the structs byte for byte · `wire` messages to bytes and back · `disk` superblock,
 //! pages, journal record · `convert` raw to typed and back · `error`.
 //!
 //! # Where the tests are
@@ -28,6 +28,7 @@
 
 mod convert;
 pub mod disk;
+pub mod envelope;
 mod epoch;
 mod error;
 mod geometry;

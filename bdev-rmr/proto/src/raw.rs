@@ -96,6 +96,20 @@ raw! {
     RawSuspect: 40 { region: U64 = 0, written: U128 = 8, proved: U128 = 24, }
 }
 raw! {
+    /// What every request of the replication service begins with: docs/120.
+    RawEnvelope: 32 {
+        /// `RMRL`.
+        magic: U32 = 0,
+        kind: u8 = 4,
+        from: u8 = 5,
+        status: U16 = 6,
+        length: U32 = 8,
+        reserved: [u8; 4] = 12,
+        sender: U64 = 16,
+        reserved_end: [u8; 8] = 24,
+    }
+}
+raw! {
     /// A request.
     RawIo: 88 {
         epoch: RawEpoch = 0,

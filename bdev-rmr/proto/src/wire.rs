@@ -35,16 +35,17 @@ fn promised(promise: Promise) -> RawControl {
 }
 
 /// Kind, flags, list length and body of a message being encoded.
-struct Out {
+struct Out<'a> {
     kind: u16,
     flags: u32,
     count: usize,
-    body: Vec<u8>,
+    body: &'a mut Vec<u8>,
 }
 
-impl Out {
-    fn new<T: IntoBytes + Immutable>(kind: u16, fixed: &T) -> Self {
-        Self { kind, flags: 0, count: 0, body: fixed.as_bytes().to_vec() }
+impl<'a> Out<'a> {
+    fn new<T: IntoBytes + Immutable>(body: &'a mut Vec<u8>, kind: u16, fixed: &T) -> Self {
+        body.extend_from_slice(fixed.as_bytes());
+        Self { kind, flags: 0, count: 0, body }
     }
 
     fn flag(mut self, flag: bool) -> Self {
@@ -68,123 +69,142 @@ impl Out {
 
 /// The bytes of `msg`, without its payload.
 pub fn encode(pool: PoolId, msg: &Msg) -> Vec<u8> {
-    let out = body_of(msg);
-    let mut header = RawHeader {
-        magic: MAGIC.into(),
-        version: VERSION.into(),
-        kind: out.kind.into(),
-        length: (out.body.len() as u32).into(),
-        crc: 0.into(),
-        pool: pool.0,
-        count: (out.count as u32).into(),
-        flags: out.flags.into(),
-    };
-    let mut bytes = header.as_bytes().to_vec();
-    bytes.extend_from_slice(&out.body);
-    header.crc = crc32c(&bytes).into();
-    bytes[..RawHeader::SIZE].copy_from_slice(header.as_bytes());
+    let mut bytes = Vec::new();
+    encode_to(pool, msg, &mut bytes);
     bytes
 }
 
-fn body_of(msg: &Msg) -> Out {
+/// Appends the bytes of `msg`, without its payload. Allocates only what `bytes` has no room for.
+pub fn encode_to(pool: PoolId, msg: &Msg, bytes: &mut Vec<u8>) {
+    let start = bytes.len();
+    bytes.extend_from_slice(&[0; RawHeader::SIZE]);
+    let Out { kind, flags, count, .. } = body_of(msg, bytes);
+    let length = (bytes.len() - start - RawHeader::SIZE) as u32;
+    let mut header = RawHeader {
+        magic: MAGIC.into(),
+        version: VERSION.into(),
+        kind: kind.into(),
+        length: length.into(),
+        crc: 0.into(),
+        pool: pool.0,
+        count: (count as u32).into(),
+        flags: flags.into(),
+    };
+    bytes[start..][..RawHeader::SIZE].copy_from_slice(header.as_bytes());
+    header.crc = crc32c(&bytes[start..]).into();
+    bytes[start..][..RawHeader::SIZE].copy_from_slice(header.as_bytes());
+}
+
+/// CRC32C of a message's bytes, its own field taken as zero.
+fn crc_of(bytes: &[u8]) -> u32 {
+    let mut digest = crc_fast::Digest::new(crc_fast::CrcAlgorithm::Crc32Iscsi);
+    digest.update(&bytes[..12]);
+    digest.update(&[0; 4]);
+    digest.update(&bytes[16..]);
+    digest.finalize() as u32
+}
+
+fn body_of<'a>(msg: &Msg, body: &'a mut Vec<u8>) -> Out<'a> {
     match msg {
-        Msg::Promise { promise, takeover } => Out::new(1, &promised(*promise)).flag(*takeover),
+        Msg::Promise { promise, takeover } => Out::new(body, 1, &promised(*promise)).flag(*takeover),
         Msg::Promised(r) => {
             let small = (r.continuity as u32).into();
             let d = place(r.next);
             let (b, c) = (r.dirty_chunks.into(), r.capacity.into());
             let fixed = RawControl { a: r.incarnation.0.into(), b, c, d, small, ..promised(r.promise) };
-            let mut out = Out::new(2, &fixed);
+            let out = Out::new(body, 2, &fixed);
             out.body.extend_from_slice(RawEpochRecord::from(&r.record).as_bytes());
             out.flag(r.zeroed).list(r.suspects.iter().map(raw_suspect))
         }
         Msg::Refused { asked, stands, lease_ns } => {
             let epoch = Epoch { promise: *stands, version: 0 }.into();
-            Out::new(3, &RawControl { epoch, a: (*lease_ns).into(), ..promised(*asked) })
+            Out::new(body, 3, &RawControl { epoch, a: (*lease_ns).into(), ..promised(*asked) })
         }
         Msg::Query { promise, regions } => {
-            Out::new(4, &promised(*promise)).list(regions.iter().map(|r| U64::from(r.0)))
+            Out::new(body, 4, &promised(*promise)).list(regions.iter().map(|r| U64::from(r.0)))
         }
         Msg::QueryReply { promise, misses } => {
-            Out::new(5, &promised(*promise)).list(misses.iter().map(|r| RawRegionMisses::from(*r)))
+            Out::new(body, 5, &promised(*promise)).list(misses.iter().map(|r| RawRegionMisses::from(*r)))
         }
-        Msg::Adopt(p) => adopt(p),
+        Msg::Adopt(p) => adopt(p, body),
         Msg::Adopted { epoch, counter } => {
-            Out::new(7, &RawControl { a: (*counter).into(), ..control(*epoch) })
+            Out::new(body, 7, &RawControl { a: (*counter).into(), ..control(*epoch) })
         }
-        Msg::AdoptRefused { epoch } => Out::new(8, &control(*epoch)),
+        Msg::AdoptRefused { epoch } => Out::new(body, 8, &control(*epoch)),
         Msg::Join { epoch, set, attempt, last, anew, blocks } => {
             let (a, d, small) = ((*attempt).into(), (*blocks).into(), u32::from(*anew).into());
-            Out::new(9, &RawControl { set: set.0, a, d, small, ..control(*epoch) }).flag(*last)
+            Out::new(body, 9, &RawControl { set: set.0, a, d, small, ..control(*epoch) }).flag(*last)
         }
         Msg::JoinReady { epoch, attempt, last, stamp } => {
             let (b, c) = (stamp.incarnation.0.into(), stamp.counter.into());
-            Out::new(10, &RawControl { a: (*attempt).into(), b, c, ..control(*epoch) }).flag(*last)
+            Out::new(body, 10, &RawControl { a: (*attempt).into(), b, c, ..control(*epoch) }).flag(*last)
         }
-        Msg::Io(io, buf) => Out::new(11, &raw_io(io)).payload(*buf),
-        Msg::IoReply(reply, buf) => Out::new(12, &raw_io_reply(reply)).payload(*buf),
+        Msg::Io(io, buf) => Out::new(body, 11, &raw_io(io)).payload(*buf),
+        Msg::IoReply(reply, buf) => Out::new(body, 12, &raw_io_reply(reply)).payload(*buf),
         Msg::Beat { epoch, answered, flushed, counters } => {
             let counters = counters.map(U64::from);
             let fixed = RawControl { a: answered.0.into(), b: flushed.0.into(), counters, ..control(*epoch) };
-            Out::new(13, &fixed)
+            Out::new(body, 13, &fixed)
         }
         Msg::BeatReply { epoch, serving, dirty_chunks, pressure, stuck, counter } => {
             let small = (u32::from(*pressure) | u32::from(*stuck) << 1).into();
             let fixed =
                 RawControl { a: (*dirty_chunks).into(), b: (*counter).into(), small, ..control(*epoch) };
-            Out::new(14, &fixed).flag(*serving)
+            Out::new(body, 14, &fixed).flag(*serving)
         }
         Msg::MapPull { epoch, attempt, stamp, since, cursor } => {
             let mut fixed = RawControl { a: (*attempt).into(), b: (*since).into(), ..control(*epoch) };
             fixed.c = cursor.0.into();
             fixed.counters[0] = stamp.incarnation.0.into();
             fixed.counters[1] = stamp.counter.into();
-            Out::new(15, &fixed)
+            Out::new(body, 15, &fixed)
         }
         Msg::MapSlice(s) => {
             let d = place(s.next);
             let mut fixed = RawControl { a: s.attempt.into(), b: s.at.into(), d, ..control(s.epoch) };
             fixed.c = s.cursor.0.into();
-            Out::new(16, &fixed).flag(s.all_missed).list(s.regions.iter().map(|r| RawRegionMisses::from(*r)))
+            Out::new(body, 16, &fixed)
+                .flag(s.all_missed)
+                .list(s.regions.iter().map(|r| RawRegionMisses::from(*r)))
         }
         Msg::CopyRead { epoch, copy, chunk } => {
-            Out::new(17, &RawControl { a: (*copy).into(), b: chunk.0.into(), ..control(*epoch) })
+            Out::new(body, 17, &RawControl { a: (*copy).into(), b: chunk.0.into(), ..control(*epoch) })
         }
         Msg::CopyReply { epoch, copy, last, unreadable, buf } => {
             let (a, b) = ((*copy).into(), last.0.into());
-            Out::new(18, &RawControl { a, b, ..control(*epoch) }).flag(*unreadable).payload(*buf)
+            Out::new(body, 18, &RawControl { a, b, ..control(*epoch) }).flag(*unreadable).payload(*buf)
         }
         Msg::Check { epoch, tag, chunk } => {
-            Out::new(40, &RawControl { b: chunk.0.into(), ..tagged(*epoch, *tag) })
+            Out::new(body, 40, &RawControl { b: chunk.0.into(), ..tagged(*epoch, *tag) })
         }
         Msg::Checked { epoch, tag, status, crc } => {
             let b = u64::from(status_code(*status)).into();
-            Out::new(41, &RawControl { b, small: (*crc).into(), ..tagged(*epoch, *tag) })
+            Out::new(body, 41, &RawControl { b, small: (*crc).into(), ..tagged(*epoch, *tag) })
         }
         Msg::Repair { epoch, tag, number, answered, chunk } => {
             let (b, c, d) = (chunk.0.into(), (*number).into(), answered.0.into());
-            Out::new(42, &RawControl { b, c, d, ..tagged(*epoch, *tag) })
+            Out::new(body, 42, &RawControl { b, c, d, ..tagged(*epoch, *tag) })
         }
         Msg::Repaired { epoch, tag, status } => {
             let b = u64::from(status_code(*status)).into();
-            Out::new(43, &RawControl { b, ..tagged(*epoch, *tag) })
+            Out::new(body, 43, &RawControl { b, ..tagged(*epoch, *tag) })
         }
         Msg::SuspectPull { promise, cursor } => {
-            Out::new(31, &RawControl { c: cursor.0.into(), ..promised(*promise) })
+            Out::new(body, 31, &RawControl { c: cursor.0.into(), ..promised(*promise) })
         }
         Msg::Suspects { promise, cursor, next, suspects } => {
             let fixed = RawControl { c: cursor.0.into(), d: place(*next), ..promised(*promise) };
-            Out::new(32, &fixed).list(suspects.iter().map(raw_suspect))
+            Out::new(body, 32, &fixed).list(suspects.iter().map(raw_suspect))
         }
         Msg::Verdicts { epoch, part, verdicts } => {
-            Out::new(33, &RawControl { small: (*part).into(), ..control(*epoch) })
+            Out::new(body, 33, &RawControl { small: (*part).into(), ..control(*epoch) })
                 .list(verdicts.iter().map(|r| RawRegionMisses::from(*r)))
         }
         Msg::VerdictsAck { epoch, part } => {
-            Out::new(34, &RawControl { small: (*part).into(), ..control(*epoch) })
+            Out::new(body, 34, &RawControl { small: (*part).into(), ..control(*epoch) })
         }
-        Msg::Cleared { epoch, region, chunks } => cleared(19, *epoch, *region, *chunks),
-        Msg::ClearedAck { epoch, region, chunks } => cleared(20, *epoch, *region, *chunks),
+        Msg::Cleared { epoch, region, chunks } => cleared(body, 19, *epoch, *region, *chunks),
+        Msg::ClearedAck { epoch, region, chunks } => cleared(body, 20, *epoch, *region, *chunks),
     }
 }
 
@@ -209,7 +229,7 @@ fn raw_suspect(s: &SuspectRegion) -> RawSuspect {
     RawSuspect { region: s.region.0.into(), written: s.written.0.into(), proved: s.proved.0.into() }
 }
 
-fn adopt(p: &Proposal) -> Out {
+fn adopt<'a>(p: &Proposal, body: &'a mut Vec<u8>) -> Out<'a> {
     let (origin, origin_member) = origin_code(p.origin);
     let base = p.base;
     let mut fixed = RawControl { promise: base.promise.into(), a: base.version.into(), ..control(p.epoch) };
@@ -219,14 +239,14 @@ fn adopt(p: &Proposal) -> Out {
     (fixed.origin, fixed.origin_member) = (origin, origin_member);
     let keeper = p.keeper.map_or(0, |member| member.index() as u32 + 1);
     fixed.small = (u32::from(p.resting.0) | keeper << 8 | u32::from(p.zeroed) << 12).into();
-    let mut out = Out::new(6, &fixed).flag(p.forced);
+    let out = Out::new(body, 6, &fixed).flag(p.forced);
     out.body.extend_from_slice(p.peers.map(RawStamp::from).as_bytes());
     out.body.extend_from_slice(p.last_in.map(RawEpoch::from).as_bytes());
     out.list(p.verdicts.iter().map(|r| RawRegionMisses::from(*r)))
 }
 
-fn cleared(kind: u16, epoch: Epoch, region: RegionNo, chunks: ChunkBits) -> Out {
-    Out::new(kind, &control(epoch)).list(std::iter::once(RawRegionChunks::from((region, chunks))))
+fn cleared(body: &mut Vec<u8>, kind: u16, epoch: Epoch, region: RegionNo, chunks: ChunkBits) -> Out<'_> {
+    Out::new(body, kind, &control(epoch)).list(std::iter::once(RawRegionChunks::from((region, chunks))))
 }
 
 fn raw_io(io: &IoRequest) -> RawIo {
@@ -389,9 +409,7 @@ pub fn decode(bytes: &[u8], payload: Option<BufId>) -> Result<(PoolId, Msg), For
     if bytes.len() > MESSAGE_BYTES_MAX {
         return Err(field(what, "length", header.length.get().into(), "at most 1 MiB with the header"));
     }
-    let mut plain = bytes.to_vec();
-    plain[12..16].fill(0);
-    let want = crc32c(&plain);
+    let want = crc_of(bytes);
     if header.crc.get() != want {
         return Err(FormatError::Checksum { what: "message", got: header.crc.get(), want });
     }

@@ -173,7 +173,10 @@ fn superblock() -> Superblock {
 
 #[test]
 fn the_tables_of_the_docs_say_what_the_code_does() {
-    let docs = include_str!("../../../docs/101-replication-protocol.md");
+    let docs = concat!(
+        include_str!("../../../docs/101-replication-protocol.md"),
+        include_str!("../../../docs/120-replication-over-sessions.md")
+    );
     type Fields = &'static [(&'static str, usize, usize)];
     let structs: &[(&str, usize, Fields)] = &[
         ("RawHeader", RawHeader::SIZE, RawHeader::FIELDS),
@@ -184,6 +187,7 @@ fn the_tables_of_the_docs_say_what_the_code_does() {
         ("RawRegionMisses", RawRegionMisses::SIZE, RawRegionMisses::FIELDS),
         ("RawRegionChunks", RawRegionChunks::SIZE, RawRegionChunks::FIELDS),
         ("RawSuspect", RawSuspect::SIZE, RawSuspect::FIELDS),
+        ("RawEnvelope", RawEnvelope::SIZE, RawEnvelope::FIELDS),
         ("RawIo", RawIo::SIZE, RawIo::FIELDS),
         ("RawIoReply", RawIoReply::SIZE, RawIoReply::FIELDS),
         ("RawControl", RawControl::SIZE, RawControl::FIELDS),
@@ -197,11 +201,14 @@ fn the_tables_of_the_docs_say_what_the_code_does() {
             writeln!(table, "| {field} | {offset} | {bytes} |").expect("strings grow");
         }
         let heading = format!("### {name}, {size} bytes\n");
-        let section =
-            docs.split(&heading).nth(1).unwrap_or_else(|| panic!("docs/101 has no section {heading}"));
+        let section = docs
+            .split(&heading)
+            .nth(1)
+            .unwrap_or_else(|| panic!("docs/101 and 120 have no section {heading}"));
         let section = section.split("\n### ").next().expect("split gives one");
         let written = section.find("| field").map_or("", |at| &section[at..]);
-        assert_eq!(written.trim_end(), table.trim_end(), "table of {name} in docs/101");
+        let written = written.split("\n\n").next().expect("split gives one");
+        assert_eq!(written.trim_end(), table.trim_end(), "table of {name} in docs/101 or 120");
     }
 }
 
@@ -385,4 +392,34 @@ fn chunks_and_regions_that_need_large_maps_are_refused() {
     let error = of(4, 6).check_product().expect_err("64 chunks of 64 KiB a region: 79 MiB");
     assert!(error.to_string().contains("map bytes per TiB"), "{error}");
     of(4, 7).check_product().expect("128 of them");
+}
+
+#[test]
+fn envelopes_come_back_as_they_went_and_nothing_else_is_one() {
+    use rmr_proto::envelope::{Envelope, Kind, Status};
+    for (kind, from) in [(Kind::Io, None), (Kind::Letter, MemberId::new(7)), (Kind::Hail, MemberId::new(0))] {
+        let envelope = Envelope { kind, from, status: Status::Larger, length: 77, sender: u64::MAX };
+        let mut bytes = Vec::new();
+        envelope.encode_to(&mut bytes);
+        bytes.extend_from_slice(&POOL.0);
+        let (back, rest) = Envelope::decode(&bytes).expect("what was written");
+        assert_eq!((back, Envelope::pool_of(rest)), (envelope, Ok(POOL)));
+        for cut in 0..Envelope::SIZE {
+            assert!(Envelope::decode(&bytes[..cut]).is_err());
+        }
+        for (at, bad) in [(0, 0), (4, 0), (4, 5), (5, 8), (6, 6), (7, 1), (12, 1), (31, 1)] {
+            let mut bytes = bytes.clone();
+            bytes[at] = bad;
+            assert!(Envelope::decode(&bytes).is_err(), "byte {at} = {bad}");
+        }
+    }
+}
+
+#[test]
+fn messages_are_appended_to_what_is_there() {
+    for msg in messages() {
+        let mut bytes = vec![7; 32];
+        wire::encode_to(POOL, &msg, &mut bytes);
+        assert_eq!((&bytes[..32], &bytes[32..]), (&[7; 32][..], &wire::encode(POOL, &msg)[..]));
+    }
 }

@@ -1,0 +1,1 @@
+//! The compute side: pools, legs, devices.

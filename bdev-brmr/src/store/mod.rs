@@ -1,0 +1,1 @@
+//! The storage side: stores on bdevs.
