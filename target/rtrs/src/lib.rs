@@ -43,7 +43,9 @@ pub mod hub;
 mod ids;
 pub mod mutant;
 pub mod raw;
+pub mod rpc;
 pub mod server;
+pub mod sessions;
 pub mod tcp;
 
 pub use error::FormatError;
