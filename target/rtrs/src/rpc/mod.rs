@@ -43,6 +43,8 @@ struct AddListener {
     /// Name of the key that every client must have under the same name; without one only clients on this host are let in, unless --insecure-sessions
     #[schemars(length(min = 1))]
     key: Option<String>,
+    /// Digests (CRC32C) of data; used if either side wants them; default true
+    data_digest: Option<bool>,
     /// Which reactor has it and the lanes that come in; default: that of the other listeners, else 0
     reactor: Option<u32>,
 }
@@ -83,7 +85,8 @@ pub fn register(registry: &mut Registry, sessions: &Arc<Sessions>) -> Subsystem 
         move |params: AddListener| {
             tcp_only(&params.trtype)?;
             let address = address(params.adrfam.as_deref(), &params.traddr, &params.trsvcid)?;
-            of.add_listener(&ListenerSpec { address, key: params.key, reactor: params.reactor })?;
+            let digest = params.data_digest.unwrap_or(true);
+            of.add_listener(&ListenerSpec { address, key: params.key, digest, reactor: params.reactor })?;
             Ok(true)
         },
     );
@@ -124,6 +127,7 @@ fn saved(sessions: &Sessions) -> Vec<ConfigEntry> {
         let (ip, port) = (spec.address.ip().to_string(), spec.address.port().to_string());
         let mut params = json!({"trtype": "TCP", "adrfam": family, "traddr": ip, "trsvcid": port});
         put(&mut params, "key", spec.key);
+        put(&mut params, "data_digest", (!spec.digest).then_some(false));
         put(&mut params, "reactor", spec.reactor);
         ConfigEntry::new("rtrs_add_listener", params)
     });

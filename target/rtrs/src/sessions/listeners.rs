@@ -36,6 +36,8 @@ pub struct ListenerSpec {
     pub address: SocketAddr,
     /// The name of the key that all who come must have.
     pub key: Option<String>,
+    /// Digests of data, even if the client does not ask for them.
+    pub digest: bool,
     /// Which reactor; `None`: that of the other listeners, else the first.
     pub reactor: Option<u32>,
 }
@@ -47,6 +49,7 @@ pub(super) struct Listener {
     pub(super) reactor: u32,
     /// It was asked for by name.
     reactor_asked: Option<u32>,
+    digest: bool,
     pub(super) door: DoorNo,
 }
 
@@ -120,8 +123,12 @@ impl Sessions {
         config.limits.depth = transport.max_queue_depth;
         config.limits.data_max = transport.max_io_size;
         let memory_max = MEMORY.max(4 * u64::from(transport.max_io_size));
-        let gate =
-            GateConfig { insecure: self.insecure, ..GateConfig::new(self.host, Arc::new(secret.get())) };
+        let digest = spec.digest;
+        let gate = GateConfig {
+            insecure: self.insecure,
+            digest,
+            ..GateConfig::new(self.host, Arc::new(secret.get()))
+        };
         let notes = self.notes.clone();
         let listen = move |reactor: &mut tgt_reactor::Reactor| {
             let hub = Hub::of(reactor.cx());
@@ -130,7 +137,7 @@ impl Sessions {
         let (door, _) = self.reactors[reactor as usize].call(listen)??;
         let mut state = self.state();
         state.home = Some(reactor);
-        state.listeners.push(Listener { address, key, reactor, reactor_asked: spec.reactor, door });
+        state.listeners.push(Listener { address, key, reactor, reactor_asked: spec.reactor, digest, door });
         tracing::info!(%address, reactor, key = spec.key, "listening for sessions");
         Ok(())
     }
@@ -209,7 +216,8 @@ impl Listener {
     fn info(&self) -> ListenerInfo {
         let key = self.key.as_ref().map(|key| key.name().to_owned());
         let key_fault = self.key.as_ref().and_then(|key| key.fault.clone());
-        let spec = ListenerSpec { address: self.address, key, reactor: self.reactor_asked };
+        let (digest, reactor) = (self.digest, self.reactor_asked);
+        let spec = ListenerSpec { address: self.address, key, digest, reactor };
         ListenerInfo { spec, reactor: self.reactor, key_fault, figures: None }
     }
 }

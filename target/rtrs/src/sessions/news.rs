@@ -190,8 +190,10 @@ impl Sessions {
 
     fn tell(&self, kind: NewsKind, about: String) {
         match kind {
-            NewsKind::SessionUp | NewsKind::PathUp => tracing::info!(about, "{}", kind.name()),
-            NewsKind::SessionDown | NewsKind::PathDown => tracing::warn!(about, "{}", kind.name()),
+            NewsKind::SessionDown | NewsKind::PathDown if !about.ends_with(&Death::Command.to_string()) => {
+                tracing::warn!(about, "{}", kind.name());
+            }
+            _ => tracing::info!(about, "{}", kind.name()),
         }
         (self.tell)(News { kind, about });
     }
