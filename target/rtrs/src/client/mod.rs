@@ -284,6 +284,11 @@ impl Client {
         }
     }
 
+    /// From here on connections prove this key; those that are up stay.
+    pub fn set_key(&mut self, key: Key) {
+        self.key = key;
+    }
+
     /// Changes how a path is chosen.
     pub fn set_policy(&mut self, policy: Policy) {
         self.config.policy = policy;

@@ -2,7 +2,7 @@
 
 use super::figures::ClientLane;
 use super::paths::{PathKey, PathNotes};
-use super::session::{Note, Session, SessionRef};
+use super::session::{Note, Session, SessionKey, SessionRef};
 use super::{Hub, HubError, begin_turn, end_turn, soil};
 use crate::client::{Config, Link, Policy, SubmitError, UserNo};
 use crate::frame::Limits;
@@ -183,6 +183,11 @@ impl Hub {
             lane.policy = policy;
             port.lane(no).set_policy(policy);
         });
+    }
+
+    /// From here on a session's connections prove this key; those that are up stay.
+    pub fn set_key(&self, cx: &mut Cx, session: Id, key: &SessionKey) {
+        self.clients.borrow_mut().with(cx, session, |_, no, port, _| port.lane(no).set_key(key.get()));
     }
 
     /// Makes a session's lane without a user, so that its paths are up before one comes. Nothing if there is one.

@@ -1,14 +1,15 @@
 //! The port of a reactor, and the service that serves its requests.
 
 use super::figures::ServerLane;
-use super::session::Note;
+use super::session::{Note, SessionKey};
 use super::{Hub, HubError, begin_turn, end_turn, soil};
 use crate::client::Answer as Counts;
 use crate::frame::Refused;
 use crate::server::{GateConfig, LaneRef, Link, ServerConfig};
-use crate::tcp::{Answer, DoorNo, Incoming, ServerEvent, ServerPort};
+use crate::tcp::{Answer, DoorFigures, DoorNo, Incoming, ServerEvent, ServerPort};
 use std::collections::VecDeque;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::time::SystemTime;
 use tgt_reactor::{Cx, Work};
@@ -115,6 +116,19 @@ impl Hub {
             port.remove_listener(cx, door);
             soil(&mut servers.dirty, cx);
         }
+    }
+
+    /// From here on connections through a listener prove this key; those that are up stay.
+    pub fn set_listener_key(&self, door: DoorNo, key: &SessionKey) {
+        if let Some(port) = &mut self.servers.borrow_mut().port {
+            port.set_key(door, Arc::new(key.get()));
+        }
+    }
+
+    /// How a listener fares; `None` if it was removed.
+    #[must_use]
+    pub fn listener_figures(&self, door: DoorNo) -> Option<DoorFigures> {
+        self.servers.borrow().port.as_ref()?.door_figures(door)
     }
 
     /// The lanes that clients have here.

@@ -19,6 +19,17 @@ pub enum SessionKey {
     None,
     /// By this name, which travels.
     Named(KeyName, tgt_keyring::Key),
+    /// Of this name, and cannot be had any more: nothing is proved with it, and no proof fits.
+    Lost(KeyName),
+}
+
+/// A secret that nobody has.
+struct Nobodys;
+
+impl crate::Secret for Nobodys {
+    fn hmac_sha256(&self, _: &[&[u8]]) -> [u8; 32] {
+        crate::tcp::nonce()
+    }
 }
 
 impl SessionKey {
@@ -28,6 +39,7 @@ impl SessionKey {
         match self {
             Self::None => Key::NONE,
             Self::Named(name, key) => Key::new(*name, Box::new(key.clone())),
+            Self::Lost(name) => Key::new(*name, Box::new(Nobodys)),
         }
     }
 }

@@ -3,8 +3,10 @@
 use super::{Outgoing, ServerPort};
 use crate::frame::{Bye, ByeCause, Frame};
 use crate::server::{Event as Happened, Gate, GateConfig, GateEvent, LaneRef};
-use crate::{ConnId, Fault};
+use crate::{ConnId, Fault, Key};
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::SystemTime;
 use tgt_reactor::Cx;
 use tgt_sock::{ListenOn, ListenerId, SockError};
 
@@ -17,6 +19,22 @@ pub(super) struct Door {
     pub(super) gate: Gate,
     listener: ListenerId,
     pub(super) address: SocketAddr,
+    admitted: u64,
+    refused: u64,
+    last_refused: Option<(Fault, SocketAddr, SystemTime)>,
+}
+
+/// How a listener fares.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct DoorFigures {
+    /// Connections that are up.
+    pub connections: usize,
+    /// Connections that proved themselves, so far.
+    pub admitted: u64,
+    /// Connections that did not, so far.
+    pub refused: u64,
+    /// The last of those: why, from where, when.
+    pub last_refused: Option<(Fault, SocketAddr, SystemTime)>,
 }
 
 impl ServerPort {
@@ -27,13 +45,41 @@ impl ServerPort {
     pub fn add_listener(&mut self, gate: GateConfig, listen: &ListenOn) -> Result<DoorNo, SockError> {
         let listener = self.group.listen(listen)?;
         let address = self.group.listener_address(listener).expect("it listens");
-        self.doors.push(Some(Door { gate: Gate::new(gate), listener, address }));
+        let gate = Gate::new(gate);
+        self.doors.push(Some(Door { gate, listener, address, admitted: 0, refused: 0, last_refused: None }));
         Ok(DoorNo(self.doors.len() as u32 - 1))
     }
 
     /// Where a listener listens; `None` if it was removed.
     pub fn listener_address(&self, door: DoorNo) -> Option<SocketAddr> {
         Some(self.doors[door.0 as usize].as_ref()?.address)
+    }
+
+    /// From here on connections through a listener prove this key; those that are up stay.
+    pub fn set_key(&mut self, door: DoorNo, key: Arc<Key>) {
+        if let Some(door) = &mut self.doors[door.0 as usize] {
+            door.gate.set_key(key);
+        }
+    }
+
+    /// How a listener fares; `None` if it was removed.
+    pub fn door_figures(&self, door: DoorNo) -> Option<DoorFigures> {
+        let Door { admitted, refused, last_refused, .. } = *self.doors[door.0 as usize].as_ref()?;
+        let connections = self.conns.iter().flatten().filter(|conn| conn.door == door && conn.proved).count();
+        Some(DoorFigures { connections, admitted, refused, last_refused })
+    }
+
+    pub(super) fn count_admitted(&mut self, door: DoorNo) {
+        if let Some(door) = &mut self.doors[door.0 as usize] {
+            door.admitted += 1;
+        }
+    }
+
+    pub(super) fn count_refused(&mut self, door: DoorNo, fault: Fault, peer: SocketAddr) {
+        if let Some(door) = &mut self.doors[door.0 as usize] {
+            door.refused += 1;
+            door.last_refused = Some((fault, peer, SystemTime::now()));
+        }
     }
 
     /// Ends a listener and the connections that came through it; the clients are told that it is by command. What a

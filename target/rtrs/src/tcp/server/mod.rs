@@ -14,7 +14,7 @@ use crate::server::{
 };
 use crate::{BufId, ConnId, Fault};
 use doors::Door;
-pub use doors::DoorNo;
+pub use doors::{DoorFigures, DoorNo};
 use intake::Intake;
 use memory::Memory;
 use std::collections::VecDeque;
@@ -393,18 +393,23 @@ impl ServerPort {
                 self.send(cx, conn, Outgoing::Frame(Frame::Hand(Box::new(hand))));
             }
             GateAction::Close { conn, fault } => {
-                let peer = self.conn_mut(conn).map(|conn| conn.stream);
-                let peer = peer.and_then(|stream| self.group.stream(stream)).map(|stream| stream.peer());
-                tracing::info!(%fault, ?peer, "a session's connection is not let in");
+                let ends = self.conn_mut(conn).map(|conn| (conn.door, conn.stream));
+                let ends = ends.and_then(|(door, stream)| Some((door, self.group.stream(stream)?.peer())));
+                if let Some((door, peer)) = ends {
+                    tracing::info!(%fault, %peer, "a session's connection is not let in");
+                    self.count_refused(door, fault, peer);
+                }
                 self.send(cx, conn, Outgoing::End);
             }
             GateAction::Admit { conn, admission } => {
                 let limits = self.server.limits;
                 if let Some(to) = self.conn_mut(conn) {
                     to.proved = true;
+                    let door = to.door;
                     let (user_max, data_max) = (limits.user_max, limits.data_max);
                     to.expect =
                         Expect { from: Side::Client, hand: false, digest: to.digest, user_max, data_max };
+                    self.count_admitted(door);
                     self.engine.on(cx.now().as_ns(), Happened::Admit { conn, admission }, &mut self.actions);
                     let lane = self.engine.lane_of(conn);
                     if let Some(to) = self.conn_mut(conn) {
