@@ -1,1 +1,71 @@
-//! The compute side: pools, legs, devices.
+//! The compute side: replicated devices. Control threads, but for channels.
+
+mod create;
+pub mod rpc;
+mod show;
+
+use bdev_rmr::hail::Peer;
+use bdev_rmr::pool::PoolChannel;
+use rpc_registry::ConfigEntry;
+use serde_json::json;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tgt_bdev::{Bdev, Bdevs, Channel, Cx, Device};
+use tgt_reactor::Handle;
+use tgt_rtrs::sessions::Sessions;
+use uuid::Uuid;
+
+/// What control planes switch on.
+pub const PRODUCT_NAME: &str = "Replicated disk";
+
+/// What devices are made from.
+pub struct Devices {
+    bdevs: Arc<Bdevs>,
+    sessions: Arc<Sessions>,
+    reactors: Arc<Vec<Handle>>,
+}
+
+impl Devices {
+    /// None yet.
+    #[must_use]
+    pub fn new(bdevs: &Arc<Bdevs>, sessions: &Arc<Sessions>, reactors: &Arc<Vec<Handle>>) -> Arc<Self> {
+        let (bdevs, sessions, reactors) = (bdevs.clone(), sessions.clone(), reactors.clone());
+        Arc::new(Self { bdevs, sessions, reactors })
+    }
+}
+
+/// A replicated device, as the block layer has it.
+struct Replicated {
+    pool: Uuid,
+    home: Handle,
+    /// Where its members are; changes with legs.
+    members: Mutex<Vec<Peer>>,
+}
+
+impl Replicated {
+    fn members(&self) -> MutexGuard<'_, Vec<Peer>> {
+        self.members.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Device for Replicated {
+    fn open_channel(&self, cx: &mut Cx) -> Result<Box<dyn Channel>, String> {
+        Ok(Box::new(PoolChannel::open(cx, self.pool)?))
+    }
+
+    fn driver_specific(&self, _bdev: &Bdev) -> serde_json::Value {
+        json!({"brmr": {"pool": self.pool.to_string(), "reactor": self.home.id().0}})
+    }
+
+    fn config(&self, bdev: &Bdev) -> Option<ConfigEntry> {
+        let members: Vec<_> = self.members().iter().map(show::member).collect();
+        let params = json!({
+            "name": bdev.name(),
+            "pool": self.pool.to_string(),
+            "members": members,
+            "block_size": bdev.block_size(),
+            "num_blocks": bdev.num_blocks(),
+            "request_blocks": bdev.limits().max_rw_blocks,
+        });
+        Some(ConfigEntry::new("bdev_brmr_create", params))
+    }
+}
