@@ -360,10 +360,8 @@ impl Devices {
         let bdev = self.find(name)?;
         let device = replicated(&bdev);
         let added = leg.as_ref().map(|leg| leg.peer.member);
-        let gone = || RpcError::internal(format!("pool {} was closed meanwhile", device.pool));
-        let told =
-            pool::command(&device.home, device.pool, command, leg).map_err(no_answer)?.ok_or_else(gone)?;
-        let told = told.map_err(|error| RpcError::errno(EINVAL, error.to_string()))?;
+        let told = pool::command(&device.home, device.pool, command, leg)
+            .map_err(|error| RpcError::errno(EINVAL, error.to_string()))?;
         let result = match told.recv_timeout(COMMAND) {
             Ok(result) => result.map_err(|error| RpcError::errno(EBUSY, error.to_string())),
             Err(_) => Err(RpcError::errno(

@@ -80,24 +80,34 @@ pub fn close(home: &Handle, pool: Uuid) -> Result<bool, CallError> {
     })
 }
 
-/// Gives the engine a command; its end comes by the channel. `leg`: one to be connected to before.
+/// Where a command's end is told.
+pub type Told = Receiver<Result<(), CommandError>>;
+
+/// Why a command was not given.
+#[derive(Debug, thiserror::Error)]
+pub enum NotGiven {
+    /// The pool is not open there.
+    #[error("pool {0} is not open here")]
+    NotHere(Uuid),
+    /// The new leg cannot be had.
+    #[error("{0}")]
+    Leg(#[from] OpenError),
+    /// The reactor does not answer.
+    #[error("{0}")]
+    Reactor(#[from] CallError),
+}
+
+/// Gives the engine a command. `leg`: one to be connected to before.
 ///
 /// # Errors
-/// If the reactor does not answer, the pool is not here, or the leg cannot be had.
-pub fn command(
-    home: &Handle,
-    pool: Uuid,
-    command: Command,
-    leg: Option<LegSpec>,
-) -> Result<Option<Result<Receiver<Result<(), CommandError>>, OpenError>>, CallError> {
+/// See [`NotGiven`].
+pub fn command(home: &Handle, pool: Uuid, command: Command, leg: Option<LegSpec>) -> Result<Told, NotGiven> {
     home.call(move |reactor| {
         let cx = reactor.cx();
-        let pool = Pools::of(cx).get(pool)?;
-        let mut pool = pool.borrow_mut();
-        if let Some(leg) = leg
-            && let Err(error) = pool.add_leg(cx, leg)
-        {
-            return Some(Err(error));
+        let here = Pools::of(cx).get(pool).ok_or(NotGiven::NotHere(pool))?;
+        let mut pool = here.borrow_mut();
+        if let Some(leg) = leg {
+            pool.add_leg(cx, leg)?;
         }
         let (tell, told) = sync_channel(1);
         let tag = pool.next_command;
@@ -109,8 +119,8 @@ pub fn command(
             // Nobody else can have it.
             let _ = tell.try_send(Err(CommandError::NotMapped));
         }
-        Some(Ok(told))
-    })
+        Ok(told)
+    })?
 }
 
 /// Lets a leg go that the pool does not name any more. False: there is no such leg.

@@ -10,7 +10,7 @@ mod leg;
 mod memory;
 mod slab;
 
-pub use control::{LegView, PoolView, close, command, home_has, leave, open, view};
+pub use control::{LegView, NotGiven, PoolView, Told, close, command, home_has, leave, open, view};
 pub use io::PoolChannel;
 pub use leg::LegState;
 
