@@ -54,6 +54,8 @@ pub(crate) fn registry(parts: &Parts) -> Registry {
     bdev_passthru::rpc::register(r, &parts.bdevs);
     bdev_delay::rpc::register(r, &parts.bdevs);
     bdev_error::rpc::register(r, &parts.bdevs);
+    let devices = bdev_brmr::device::Devices::new(&parts.bdevs, &parts.sessions, &parts.reactors);
+    bdev_brmr::device::rpc::register(r, &devices);
     let rtrs = tgt_rtrs::rpc::register(r, &parts.sessions);
     let scheduler = scheduler::register(r, &parts.reactors);
     // Before all that may use keys.
