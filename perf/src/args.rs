@@ -54,6 +54,9 @@ pub(crate) enum Command {
     Bdev(Box<BdevArgs>),
     /// Show two results of `rmr-perf bdev --json` side by side
     Compare(CompareArgs),
+    /// Requests over a session between two processes, beside what the machine can give
+    #[command(after_help = crate::rtrs::EXAMPLES)]
+    Rtrs(crate::rtrs::RtrsArgs),
 }
 
 /// Two results.

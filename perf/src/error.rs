@@ -33,6 +33,9 @@ pub(crate) enum PerfError {
     /// The picture could not be drawn.
     #[error("{0}")]
     Plot(String),
+    /// A session could not be measured.
+    #[error("{0}")]
+    Rtrs(String),
     /// The result could not be written.
     #[error("cannot write the result to standard output: {0}")]
     Output(std::io::Error),
@@ -55,6 +58,7 @@ impl PerfError {
             | PerfError::Signals(_)
             | PerfError::Compare(_)
             | PerfError::Plot(_)
+            | PerfError::Rtrs(_)
             | PerfError::Output(_) => exit::ERROR,
         }
     }

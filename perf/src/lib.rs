@@ -1,4 +1,4 @@
-//! # rmr-perf: measures bdevs on pinned cores
+//! # rmr-perf: measures bdevs and sessions on pinned cores
 //!
 //! **What it is.** The command line around the load generator (`perf/load`): it starts a target in its own process,
 //! with the same configuration files, cores and memory as `rmr_tgt`, keeps queues of IO full on its bdevs, and tells
@@ -15,7 +15,7 @@
 //!
 //! **Map.** `main.rs` the process · `args.rs` its arguments · `units.rs` sizes and figures as people write them ·
 //! `plan.rs` which bdev on which core · `session.rs` target, run, stop · `progress.rs` the live line · `setting.rs` ·
-//! `outcome.rs` the JSON form · `table.rs` the form for people · `plot.rs` the picture · `compare.rs` two results · `error.rs` with exit codes.
+//! `outcome.rs` the JSON form · `table.rs` the form for people · `plot.rs` the picture · `compare.rs` two results · `rtrs/` sessions between two processes · `error.rs` with exit codes.
 //!
 //! **Tests.** Small ones beside the code; `tests/`: the command as a whole. `benches/` is about the IO path.
 
@@ -26,6 +26,7 @@ mod outcome;
 mod plan;
 mod plot;
 mod progress;
+mod rtrs;
 mod session;
 mod setting;
 mod table;
@@ -49,6 +50,7 @@ pub fn main() -> ExitCode {
     let done = match Cli::from_process().command {
         Command::Bdev(args) => bdev(&args),
         Command::Compare(args) => compare(&args),
+        Command::Rtrs(args) => rtrs::run(&args),
     };
     match done {
         Ok(code) => ExitCode::from(code),

@@ -41,7 +41,7 @@ impl Setting {
         };
         Setting {
             build: if cfg!(debug_assertions) { "debug" } else { "release" },
-            processor: processor(&std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default()),
+            processor: processor_here(),
             cores: reactors.iter().map(Handle::core).collect(),
             every_core: args.every_core,
             tick_rate_hz: clock::tick_rate(),
@@ -63,6 +63,11 @@ fn page_bytes(stats: &MemoryStats) -> u64 {
         Some(PageKind::Huge2M) => 2 << 20,
         _ => 4096,
     }
+}
+
+/// The processor's name, where the kernel tells.
+pub(crate) fn processor_here() -> Option<String> {
+    processor(&std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default())
 }
 
 /// Name of the first processor in the text of `/proc/cpuinfo`; other architectures do not give one.

@@ -115,7 +115,15 @@ fn joined(jobs: &[&JobReport]) -> Option<Histogram<u64>> {
 
 impl Latency {
     fn of(jobs: &[&JobReport]) -> Option<Latency> {
-        let all = joined(jobs)?;
+        Latency::of_ticks(&joined(jobs)?)
+    }
+
+    /// Of a histogram of ticks; none if it is empty.
+    #[must_use]
+    pub fn of_ticks(all: &Histogram<u64>) -> Option<Latency> {
+        if all.is_empty() {
+            return None;
+        }
         let ns = |ticks: u64| Ticks(ticks).as_ns();
         let at = |quantile: f64| ns(all.value_at_quantile(quantile));
         Some(Latency {

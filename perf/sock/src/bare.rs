@@ -101,8 +101,11 @@ impl End {
     }
 }
 
-/// Says where it listens, serves one connection.
-pub(crate) fn serve(setting: &Setting) {
+/// Says on standard output where it listens, serves one connection.
+///
+/// # Panics
+/// If the machine does not give what it needs, or the other end does not speak [`crate::wire`].
+pub fn serve(setting: &Setting) {
     pin_current_thread(setting.core).expect("its core");
     let listener = TcpListener::bind("127.0.0.1:0").expect("loopback");
     println!("{}", listener.local_addr().expect("bound"));
@@ -132,7 +135,11 @@ pub(crate) fn serve(setting: &Setting) {
 }
 
 /// Loads a server.
-pub(crate) fn drive(address: SocketAddr, setting: &Setting, load: Load) -> Outcome {
+///
+/// # Panics
+/// As [`serve`].
+#[must_use]
+pub fn drive(address: SocketAddr, setting: &Setting, load: Load) -> Outcome {
     // A thread of its own: it is pinned.
     let body = || {
         pin_current_thread(setting.core).expect("its core");

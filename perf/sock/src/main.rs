@@ -11,13 +11,12 @@
 //!
 //! **Invariants.** Both ends check the numbers of what they get; a run in which anything is missing fails.
 //!
-//! **Map.** `wire.rs` the messages · `bare.rs`, `sock.rs` the two ways, both ends each · this file: processes, rounds, table.
+//! **Map.** The library: `wire.rs` the messages, `bare.rs` both bare ends · `sock.rs` both of the other way · this file:
+//! processes, rounds, table.
 //!
 //! **Tests.** `tests/smoke.rs` runs every combination for a moment.
 
-mod bare;
 mod sock;
-mod wire;
 
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
@@ -27,7 +26,8 @@ use std::time::Duration;
 use clap::{Parser, ValueEnum};
 use comfy_table::{CellAlignment, Table, presets};
 
-use wire::{Load, Outcome, Setting};
+use perf_sock::bare;
+use perf_sock::wire::{Load, Outcome, Setting};
 
 /// Messages over loopback TCP: bare system calls beside tgt-sock.
 #[derive(Parser, Debug)]

@@ -12,7 +12,7 @@ use tgt_sock::{
     ConnectTo, Event, Group, GroupOptions, ListenOn, Payload, Received, SocketOptions, Stream, StreamId,
 };
 
-use crate::wire::{ANSWER, Load, Outcome, REQUEST, Setting, decode, encode, waited_ns};
+use perf_sock::wire::{ANSWER, Load, Outcome, REQUEST, Setting, decode, encode, waited_ns};
 
 /// How long anything may take.
 const PATIENCE: Duration = Duration::from_secs(60);

@@ -2,70 +2,74 @@
 
 use std::time::Duration;
 
-/// Bytes of a request, of an answer; the payload is chosen.
-pub(crate) const REQUEST: usize = 72;
-pub(crate) const ANSWER: usize = 24;
+/// Bytes of a request; the payload is chosen.
+pub const REQUEST: usize = 72;
+/// And of an answer.
+pub const ANSWER: usize = 24;
 
 /// What both ends of a connection are told.
 #[derive(Clone, Debug)]
-pub(crate) struct Setting {
+pub struct Setting {
     /// This end's core.
-    pub(crate) core: u32,
+    pub core: u32,
     /// TCP_CONGESTION.
-    pub(crate) congestion: String,
+    pub congestion: String,
     /// Bytes.
-    pub(crate) payload: u32,
+    pub payload: u32,
     /// Before a stream is parked.
-    pub(crate) hot_time: Duration,
+    pub hot_time: Duration,
     /// Reactors never sleep. A bare end never does.
-    pub(crate) poll: bool,
+    pub poll: bool,
 }
 
 /// What a client does.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Load {
+pub struct Load {
     /// The payload goes with the request, not with the answer.
-    pub(crate) writes: bool,
+    pub writes: bool,
     /// Requests under way.
-    pub(crate) depth: u32,
+    pub depth: u32,
     /// For so long.
-    pub(crate) time: Duration,
+    pub time: Duration,
 }
 
 /// What came of it.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Outcome {
+pub struct Outcome {
     /// Answers.
-    pub(crate) count: u64,
+    pub count: u64,
     /// Time they took.
-    pub(crate) time: Duration,
+    pub time: Duration,
     /// Read and send calls of the client.
-    pub(crate) calls: u64,
+    pub calls: u64,
     /// Share of the time for which the client's thread was ready and did not run.
-    pub(crate) waited: f64,
+    pub waited: f64,
 }
 
 impl Outcome {
     /// Answers per second.
-    pub(crate) fn rate(&self) -> f64 {
+    #[must_use]
+    pub fn rate(&self) -> f64 {
         self.count as f64 / self.time.as_secs_f64()
     }
 }
 
 /// A request or the front of an answer: whether it is a write, and its number.
-pub(crate) fn encode(head: &mut [u8], writes: bool, number: u32) {
+pub fn encode(head: &mut [u8], writes: bool, number: u32) {
     head.fill(0);
     head[0] = u8::from(writes);
     head[8..12].copy_from_slice(&number.to_le_bytes());
 }
 
 /// What `encode` wrote.
-pub(crate) fn decode(head: &[u8]) -> (bool, u32) {
+#[must_use]
+pub fn decode(head: &[u8]) -> (bool, u32) {
     (head[0] == 1, u32::from_le_bytes([head[8], head[9], head[10], head[11]]))
 }
 
 /// Nanoseconds for which the calling thread was ready and did not run.
-pub(crate) fn waited_ns() -> u64 {
+#[must_use]
+pub fn waited_ns() -> u64 {
     let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
     text.split_whitespace().nth(1).and_then(|field| field.parse().ok()).unwrap_or(0)
 }

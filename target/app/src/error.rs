@@ -35,6 +35,9 @@ pub enum StartError {
     /// The thread that watches the cores could not be made.
     #[error("cannot start the thread that watches the cores: {0}")]
     Watch(std::io::Error),
+    /// The thread that hears of sessions could not be made.
+    #[error("cannot start the thread that hears of sessions: {0}")]
+    Sessions(std::io::Error),
 }
 
 impl StartError {
@@ -48,7 +51,10 @@ impl StartError {
                 exit::URING
             }
             Self::Reactors(tgt_reactor::StartError::Pin { .. }) => exit::CORE,
-            Self::Reactors(_) | Self::Watch(_) | Self::Metrics(MetricsError::Thread(_)) => exit::ERROR,
+            Self::Reactors(_)
+            | Self::Watch(_)
+            | Self::Sessions(_)
+            | Self::Metrics(MetricsError::Thread(_)) => exit::ERROR,
             Self::Config(_) => exit::CONFIG,
             Self::Server(_) | Self::Metrics(MetricsError::Bind { .. }) => exit::SOCKET,
         }
@@ -92,6 +98,7 @@ mod tests {
             (StartError::Metrics(MetricsError::Thread(denied())), 1),
             (StartError::Memory(MemoryError::AlreadyInitialised), 7),
             (StartError::Watch(denied()), 1),
+            (StartError::Sessions(denied()), 1),
         ] {
             assert_eq!(error.exit_code(), code, "{error}");
         }

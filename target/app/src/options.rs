@@ -31,6 +31,10 @@ pub struct Options {
     pub rpc: Option<ServerConfig>,
     /// Where figures for Prometheus are served; none: nowhere.
     pub metrics: Option<SocketAddr>,
+    /// This host, as peers of sessions know it; none: drawn at random.
+    pub host: Option<uuid::Uuid>,
+    /// Sessions without a key also to and from other hosts.
+    pub insecure_sessions: bool,
     /// The configuration file to load.
     pub config: Option<PathBuf>,
     /// Go on when a call of the configuration fails.
@@ -52,6 +56,8 @@ impl Default for Options {
             lock_directory: PathBuf::from(LOCK_DIRECTORY),
             rpc: Some(ServerConfig::new(RPC_SOCKET)),
             metrics: None,
+            host: None,
+            insecure_sessions: false,
             config: None,
             ignore_config_errors: false,
             wait_for_rpc: false,

@@ -12,13 +12,14 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
-use tgt_bdev::Bdevs;
+use tgt_bdev::{Bdevs, NotificationKind};
 use tgt_config::Config;
 use tgt_env::clock;
 use tgt_env::cores::{self, CpuMask};
 use tgt_env::memory::{Memory, memory};
 use tgt_keyring::Keyring;
 use tgt_reactor::{Handle, ReactorId, Reactors, SleepPolicy};
+use tgt_rtrs::sessions::{News, NewsKind, Sessions, SessionsOptions};
 
 /// A running target. [`Target::stop`] ends it in order; dropping it does the same and says nothing.
 pub struct Target {
@@ -30,6 +31,7 @@ pub struct Target {
     server: Option<Server>,
     metrics: Option<tgt_metrics::Server>,
     watch: Option<Watch>,
+    sessions: Arc<Sessions>,
     reactors: Option<Reactors>,
     claims: Arc<Claims>,
 }
@@ -81,9 +83,12 @@ impl Target {
         let reactors = Reactors::start(&tgt_reactor::StartOptions { cores, sleep, pin })?;
         let handles = reactors.handles().clone();
         let (bdevs, init) = (Bdevs::new(), Arc::new(Init::new(options.wait_for_rpc)));
+        let keyring = Keyring::new();
+        let sessions = sessions(options, &handles, &keyring, &bdevs)?;
         let registry = Arc::new(rpc::registry(&Parts {
             bdevs: bdevs.clone(),
-            keyring: Keyring::new(),
+            keyring,
+            sessions: sessions.clone(),
             reactors: handles.clone(),
             init: init.clone(),
             claims: claims.clone(),
@@ -97,6 +102,7 @@ impl Target {
             server: None,
             metrics: None,
             watch: None,
+            sessions,
             reactors: Some(reactors),
             claims: claims.clone(),
         };
@@ -166,6 +172,12 @@ impl Target {
         &self.handles
     }
 
+    /// The service of sessions.
+    #[must_use]
+    pub fn sessions(&self) -> &Arc<Sessions> {
+        &self.sessions
+    }
+
     /// Where figures for Prometheus are served.
     #[must_use]
     pub fn metrics_address(&self) -> Option<SocketAddr> {
@@ -182,6 +194,7 @@ impl Target {
         let calls_cut = self.server.take().map_or(0, Server::stop);
         self.metrics = None;
         self.watch = None;
+        self.sessions.stop();
         let stuck = self.reactors.take().map_or_else(Vec::new, Reactors::stop);
         self.claims.give_up();
         StopReport { calls_cut, stuck }
@@ -198,6 +211,34 @@ impl std::fmt::Debug for Target {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Target").field("bdevs", &self.bdevs).field("reactors", &self.handles).finish()
     }
+}
+
+/// The service of sessions; what happens to them is told as notifications.
+fn sessions(
+    options: &Options,
+    reactors: &Arc<Vec<Handle>>,
+    keyring: &Arc<Keyring>,
+    bdevs: &Arc<Bdevs>,
+) -> Result<Arc<Sessions>, StartError> {
+    let host = options.host.unwrap_or_else(uuid::Uuid::new_v4);
+    let bdevs = bdevs.clone();
+    let tell = move |news: News| {
+        let kind = match news.kind {
+            NewsKind::SessionUp => NotificationKind::RtrsSessionUp,
+            NewsKind::SessionDown => NotificationKind::RtrsSessionDown,
+            NewsKind::PathUp => NotificationKind::RtrsPathUp,
+            NewsKind::PathDown => NotificationKind::RtrsPathDown,
+        };
+        bdevs.notifications().push(kind, &news.about);
+    };
+    Sessions::start(SessionsOptions {
+        reactors: reactors.clone(),
+        keyring: keyring.clone(),
+        host: tgt_rtrs::Id(*host.as_bytes()),
+        insecure: options.insecure_sessions,
+        tell: Box::new(tell),
+    })
+    .map_err(StartError::Sessions)
 }
 
 fn read_config(path: &Path) -> Result<Config, StartError> {

@@ -1,4 +1,4 @@
-//! The notifications of `notify_get_notifications`: what happened to bdevs, the newest 1024 of it.
+//! The notifications of `notify_get_notifications`: what happened to bdevs and to sessions, the newest 1024 of it.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard};
@@ -15,20 +15,39 @@ pub enum NotificationKind {
     BdevUnregister,
     /// A bdev has another size.
     BdevResize,
+    /// A session to a peer is up.
+    RtrsSessionUp,
+    /// It is down.
+    RtrsSessionDown,
+    /// A path of a session is up.
+    RtrsPathUp,
+    /// It is down, or cannot come up for another reason than before.
+    RtrsPathDown,
 }
 
 impl NotificationKind {
     /// All of them, in the order in which they are listed.
-    pub const ALL: [NotificationKind; 3] =
-        [NotificationKind::BdevRegister, NotificationKind::BdevUnregister, NotificationKind::BdevResize];
+    pub const ALL: [NotificationKind; 7] = [
+        NotificationKind::BdevRegister,
+        NotificationKind::BdevUnregister,
+        NotificationKind::BdevResize,
+        NotificationKind::RtrsSessionUp,
+        NotificationKind::RtrsSessionDown,
+        NotificationKind::RtrsPathUp,
+        NotificationKind::RtrsPathDown,
+    ];
 
-    /// SPDK's name for it.
+    /// Its name: SPDK's for what happens to bdevs.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             NotificationKind::BdevRegister => "bdev_register",
             NotificationKind::BdevUnregister => "bdev_unregister",
             NotificationKind::BdevResize => "bdev_resize",
+            NotificationKind::RtrsSessionUp => "rtrs_session_up",
+            NotificationKind::RtrsSessionDown => "rtrs_session_down",
+            NotificationKind::RtrsPathUp => "rtrs_path_up",
+            NotificationKind::RtrsPathDown => "rtrs_path_down",
         }
     }
 }
@@ -40,7 +59,7 @@ pub struct Notification {
     pub id: u64,
     /// What happened.
     pub kind: NotificationKind,
-    /// To whom: the bdev's name.
+    /// To whom: the bdev's name; the session's UUID, then its peer or path, then the reason.
     pub name: String,
 }
 

@@ -2,6 +2,9 @@
 
 use crate::poller::{Poller, PollerId};
 use crate::{Handle, ReactorId};
+use std::any::{Any, TypeId};
+use std::collections::HashMap;
+use std::rc::Rc;
 use std::sync::Arc;
 use tgt_env::bufs::Lender;
 use tgt_env::clock::Ticks;
@@ -18,6 +21,7 @@ pub struct Cx {
     peers: Arc<Vec<Handle>>,
     pub(crate) arrivals: Vec<NewPoller>,
     pub(crate) next_poller: u64,
+    locals: HashMap<TypeId, Rc<dyn Any>>,
 }
 
 /// A poller on its way into the reactor's list.
@@ -36,7 +40,17 @@ impl std::fmt::Debug for NewPoller {
 impl Cx {
     pub(crate) fn new(id: ReactorId, uring: Uring, peers: Arc<Vec<Handle>>) -> Cx {
         let (now, lender) = (Ticks::now(), Lender::new());
-        Cx { now, wake_at: Ticks::NEVER, id, uring, lender, peers, arrivals: Vec::new(), next_poller: 0 }
+        Cx {
+            now,
+            wake_at: Ticks::NEVER,
+            id,
+            uring,
+            lender,
+            peers,
+            arrivals: Vec::new(),
+            next_poller: 0,
+            locals: HashMap::new(),
+        }
     }
 
     /// The time, as of the start of this turn or the last [`Cx::refresh_now`].
@@ -92,6 +106,23 @@ impl Cx {
         self.next_poller += 1;
         self.arrivals.push(NewPoller { id, poller, period });
         id
+    }
+
+    /// What this reactor has of type `T`, once somebody has set it: state that several pollers of one reactor share. A
+    /// look-up in a map: whoever needs it per request keeps what it gave.
+    #[must_use]
+    pub fn local<T: 'static>(&self) -> Option<Rc<T>> {
+        let local = self.locals.get(&TypeId::of::<T>())?.clone();
+        Some(local.downcast().expect("filed under its type"))
+    }
+
+    /// Sets what [`Cx::local`] gives for `T`. It stays until the reactor ends, and is dropped on its thread.
+    ///
+    /// # Panics
+    /// If this reactor has one of type `T` already: two owners would each believe theirs to be the one.
+    pub fn set_local<T: 'static>(&mut self, local: Rc<T>) {
+        let before = self.locals.insert(TypeId::of::<T>(), local);
+        assert!(before.is_none(), "{} has its {} already", self.id, std::any::type_name::<T>());
     }
 
     pub(crate) fn take_wake_at(&mut self) -> Ticks {

@@ -6,7 +6,8 @@
 //!
 //! **Words.** *poller*: a state machine that a reactor owns and polls. *turn*: one pass over everything. *Cx*: what a
 //! poller may use during a turn: time, io_uring, lender, the other reactors. *message*: a closure run by a reactor on
-//! itself. *busy*: a turn in which something was done.
+//! itself. *busy*: a turn in which something was done. *local*: what pollers of one reactor share, found by its type
+//! ([`Cx::local`]).
 //!
 //! **Who may call it.** [`Handle`] from any thread; [`Reactor`], [`Cx`] and pollers only on the reactor's own
 //! thread, where the type system keeps them (they are not Send). Control threads wait for reactors

@@ -1,4 +1,5 @@
 use crate::{CallError, Cx, Poller, Reactors, SleepPolicy, StartOptions, Stop, Work};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::time::{Duration, Instant};
@@ -244,4 +245,48 @@ fn busy_and_idle_time_add_up_to_the_time_that_passed() {
     let share = accounted.0 as f64 / passed.0 as f64;
     assert!((0.95..1.05).contains(&share), "{accounted:?} of {passed:?} are accounted for");
     assert_eq!(reactors.stop(), []);
+}
+
+#[test]
+fn each_reactor_has_its_own_locals_by_type() {
+    #[derive(PartialEq, Debug)]
+    struct Name(u32);
+    let reactors = start(2, SleepPolicy::ADAPTIVE);
+    for (no, handle) in reactors.handles().iter().enumerate() {
+        let set = move |reactor: &mut crate::Reactor| {
+            assert_eq!(reactor.cx().local::<Name>(), None, "nobody has set it yet");
+            reactor.cx().set_local(Rc::new(Name(no as u32)));
+            reactor.cx().set_local(Rc::new(7_u8));
+        };
+        handle.call(set).expect("an answer");
+    }
+    for (no, handle) in reactors.handles().iter().enumerate() {
+        let seen = handle.call(|reactor| {
+            let (name, same) = (reactor.cx().local::<Name>(), reactor.cx().local::<Name>());
+            let (name, same) = (name.expect("set before"), same.expect("set before"));
+            (name.0, Rc::ptr_eq(&name, &same), reactor.cx().local::<u8>().as_deref().copied())
+        });
+        assert_eq!(seen, Ok((no as u32, true, Some(7))));
+    }
+    assert_eq!(reactors.stop(), []);
+}
+
+#[test]
+fn a_local_is_dropped_on_its_reactors_thread() {
+    struct Witness(std::sync::mpsc::Sender<std::thread::ThreadId>);
+    impl Drop for Witness {
+        fn drop(&mut self) {
+            // Whoever waits for it says so below.
+            let _ = self.0.send(std::thread::current().id());
+        }
+    }
+    let reactors = start(1, SleepPolicy::ADAPTIVE);
+    let (tell, told) = std::sync::mpsc::channel();
+    let set = move |reactor: &mut crate::Reactor| {
+        reactor.cx().set_local(Rc::new(Witness(tell)));
+        std::thread::current().id()
+    };
+    let thread = reactors.handles()[0].call(set).expect("an answer");
+    assert_eq!(reactors.stop(), []);
+    assert_eq!(told.recv_timeout(Duration::from_secs(20)), Ok(thread));
 }

@@ -407,3 +407,16 @@ impl Host {
         }
     }
 }
+
+/// Takes `data` as the text of a path. Never panics; what is a path is written back as one that means the same.
+pub fn path(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    match text.parse::<crate::sessions::PathSpec>() {
+        Ok(path) => {
+            assert!(path.to.port() != 0 && path.from.is_none_or(|from| from.is_ipv4() == path.to.is_ipv4()));
+            let written = path.to_string();
+            assert_eq!(written.parse(), Ok(path), "{text:?} is written back as {written:?}");
+        }
+        Err(error) => assert!(error.to_string().contains(crate::sessions::PATH_ACCEPTED), "{error}"),
+    }
+}

@@ -3,7 +3,8 @@
 //! # What it is and is not
 //! Frames and their bytes, and the state machines of both sides: [`client::Client`], [`server::Gate`] and
 //! [`server::Server`]. They are sans-IO: events go in, actions come out; no socket, clock, thread, random number or
-//! payload byte inside. [`tcp`] drives them on real sockets. What users say to each other is not looked into.
+//! payload byte inside. [`tcp`] drives them on real sockets; [`hub`] makes a service of that for all pollers of a reactor, [`sessions`] of those one of the process.
+//! What users say to each other is not looked into.
 //!
 //! # Words
 //! As in `docs/111-sessions.md`: *session*, *lane*, *path*, *connection*, *permit*, *slot*, *use*, *life*,
@@ -22,12 +23,15 @@
 //! the lane, `event` what goes in and out, `path` one connection and its beats, `lane` paths and lives coming and going,
 //! `permits`, `requests` · `server/`: `gate` connections that have not proved themselves, `mod` lanes and connections of
 //! one reactor, `event`, `lane` joining and ending, `record` what is remembered of a request, `requests` executed at most
-//! once · `tcp/`: the same on real sockets: `client/` the lanes of a reactor, `server/` a listener and its lanes, `intake`
-//! of either takes frames in, `memory` has the server's buffers · `fuzz` · `mutant` test-only switches.
+//! once · `tcp/`: the same on real sockets: `client/` the lanes of a reactor, `server/` listeners and their lanes, `intake`
+//! of either takes frames in, `users` those who go, `doors` a server's listeners, `memory` its buffers · `hub/`: one for each
+//! reactor, with its users and its service · `sessions/` for control threads: listeners, peers, keys, news · `rpc/` the methods
+//! · `fuzz` · `mutant` test-only switches.
 //!
 //! # Where the tests are
 //! `tests/`: `formats` bytes; `rules` one scenario each; `events` anything in any order; `sim` both engines joined by a
-//! simulated network, from seeds; `tcp` real sockets under real reactors. With the feature `mutants`, `rules` and `sim`
+//! simulated network, from seeds; `tcp` real sockets under real reactors; `hub` the same with users who share; `sessions` the
+//! service, over several reactors; `test/e2e`: two targets. With the feature `mutants`, `rules` and `sim`
 //! show that they notice each mistake of `mutant`. Figures: `benches/loopback.rs`.
 
 pub mod client;
@@ -37,10 +41,13 @@ mod fault;
 pub mod frame;
 pub mod fuzz;
 mod hand;
+pub mod hub;
 mod ids;
 pub mod mutant;
 pub mod raw;
+pub mod rpc;
 pub mod server;
+pub mod sessions;
 pub mod tcp;
 
 pub use error::FormatError;

@@ -44,6 +44,7 @@ const TARGETS: &[(&str, Target)] = &[
     ("rpc_request", rpc_server::fuzz::request),
     ("rtrs_client_events", tgt_rtrs::fuzz::client_events),
     ("rtrs_frames", tgt_rtrs::fuzz::frames),
+    ("rtrs_path", tgt_rtrs::fuzz::path),
     ("rtrs_server_events", tgt_rtrs::fuzz::server_events),
 ];
 

@@ -3,7 +3,9 @@
 use rmr_rpc::{Method, Schema};
 use serde_json::Value;
 use std::fs::{File, OpenOptions};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::Write;
+use std::net::Ipv4Addr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
@@ -24,12 +26,36 @@ pub fn example_in(dir: &Path, method: &Method) -> Option<Value> {
             .expect("a file");
         params["filename"] = path.to_str().expect("a path").into();
     }
+    if method.name.starts_with("rtrs_") {
+        let own = loopback_of(dir).to_string();
+        move_to(&mut params, &own);
+        return Some(params);
+    }
     if let Some(name) = params.get("path").and_then(Value::as_str) {
         let path = dir.join(Path::new(name).file_name().expect("the name of a file"));
         key_file(&path, b"a key for an example of a call");
         params["path"] = path.to_str().expect("a path").into();
     }
     Some(params)
+}
+
+/// A loopback address of this folder's own, for listeners with the port of an example: tests run at once.
+pub fn loopback_of(dir: &Path) -> Ipv4Addr {
+    let mut hasher = DefaultHasher::new();
+    dir.hash(&mut hasher);
+    let [a, b, c, ..] = hasher.finish().to_le_bytes();
+    // Neither the first address, which is everybody's, nor the last.
+    Ipv4Addr::new(127, a.clamp(1, 254), b, c.clamp(1, 254))
+}
+
+/// Puts `own` in the place of the examples' address, at every depth.
+fn move_to(value: &mut Value, own: &str) {
+    match value {
+        Value::String(text) => *text = text.replace("127.0.0.1", own),
+        Value::Array(list) => list.iter_mut().for_each(|value| move_to(value, own)),
+        Value::Object(members) => members.values_mut().for_each(|value| move_to(value, own)),
+        _ => {}
+    }
 }
 
 /// A file for a key with these bytes, for its owner alone; one that is there stays.

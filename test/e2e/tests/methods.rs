@@ -23,7 +23,7 @@ const LOOSE: [(&str, Rule); 3] = [
 ];
 
 /// Lists that no answer may leave empty here, so that their elements are looked at.
-const FULL: [(&str, &str); 10] = [
+const FULL: [(&str, &str); 12] = [
     ("rpc_get_methods", ""),
     ("framework_get_subsystems", ""),
     ("framework_get_config", ""),
@@ -34,6 +34,8 @@ const FULL: [(&str, &str); 10] = [
     ("bdev_get_iostat", "/bdevs"),
     ("notify_get_notifications", ""),
     ("keyring_get_keys", ""),
+    ("rtrs_get_listeners", ""),
+    ("rtrs_get_sessions", ""),
 ];
 
 /// Members that are there only in some states of their object.

@@ -6,6 +6,7 @@
 mod bdevs;
 mod histogram;
 mod reactors;
+mod sessions;
 pub(crate) mod unit;
 
 use crate::show::plain;
@@ -50,6 +51,8 @@ fn view(method: &str, params: Option<&Value>, answer: &Value) -> Option<View> {
         "thread_get_pollers" => reactors::pollers(answer).map(View::Value),
         "thread_get_io_channels" => reactors::channels(answer).map(View::Value),
         "iobuf_get_stats" => pools(answer).map(View::Value),
+        "rtrs_get_sessions" => sessions::sessions(answer).map(View::Value),
+        "rtrs_get_listeners" => sessions::listeners(answer).map(View::Value),
         "notify_get_notifications" => notifications(answer).map(View::Value),
         _ => None,
     }
@@ -100,7 +103,7 @@ mod tests {
     use crate::schema::embedded;
 
     /// Methods with a view; each has an example answer in the schema.
-    const VIEWED: [&str; 11] = [
+    const VIEWED: [&str; 13] = [
         "bdev_get_bdevs",
         "bdev_get_iostat",
         "bdev_get_histogram",
@@ -111,6 +114,8 @@ mod tests {
         "thread_get_pollers",
         "thread_get_io_channels",
         "iobuf_get_stats",
+        "rtrs_get_sessions",
+        "rtrs_get_listeners",
         "notify_get_notifications",
     ];
 

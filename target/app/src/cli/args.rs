@@ -5,10 +5,12 @@ use crate::log::Format;
 use clap::{ArgAction, Parser, ValueEnum};
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use uuid::Uuid;
 
 const CORES: &str = "Cores";
 const MEMORY: &str = "Memory";
 const CONTROL: &str = "Configuration and RPC";
+const SESSIONS: &str = "Sessions with other hosts";
 const LOGS: &str = "Logs";
 const GENERAL: &str = "General";
 const IGNORED: &str = "Accepted for SPDK's scripts, without effect";
@@ -78,6 +80,13 @@ pub struct Args {
     /// Serve figures for Prometheus on http://ADDRESS/metrics: PORT on 127.0.0.1, or IP:PORT [default: not served]
     #[arg(long, value_name = "ADDRESS", value_parser = tgt_metrics::parse_address, help_heading = CONTROL)]
     pub(super) metrics: Option<SocketAddr>,
+
+    /// Who this host is to its peers; the same after each start, if given [default: drawn at random]
+    #[arg(long, value_name = "UUID", value_parser = host_id, help_heading = SESSIONS)]
+    pub(super) host_id: Option<Uuid>,
+    /// Sessions without a key also to and from other hosts; whoever reaches a listener is let in
+    #[arg(long, help_heading = SESSIONS)]
+    pub(super) insecure_sessions: bool,
 
     /// Write INFO and DEBUG logs of a component, or all; may be repeated
     #[arg(short = 'L', long, value_name = "FLAG", value_delimiter = ',', help_heading = LOGS)]
@@ -179,6 +188,14 @@ impl Ignored {
             ("--env-context", self.env_context.is_some()),
         ];
         all.into_iter().filter(|(_, given)| *given).map(|(name, _)| name).collect()
+    }
+}
+
+/// All zeros would be anybody's.
+fn host_id(text: &str) -> Result<Uuid, String> {
+    match Uuid::parse_str(text) {
+        Ok(uuid) if !uuid.is_nil() => Ok(uuid),
+        _ => Err("accepted: a UUID that is not all zeros, as uuidgen makes them".to_owned()),
     }
 }
 

@@ -52,6 +52,8 @@ impl Args {
             core_locks: !self.disable_cpumask_locks,
             rpc: (!self.no_rpc_server).then_some(rpc),
             metrics: self.metrics,
+            host: self.host_id,
+            insecure_sessions: self.insecure_sessions,
             config: self.config.clone(),
             ignore_config_errors: self.json_ignore_init_errors,
             wait_for_rpc: self.wait_for_rpc,
@@ -207,6 +209,8 @@ mod tests {
             "rmr_tgt --wait-for-rpc -c f",
             "rmr_tgt --no-rpc-server --wait-for-rpc",
             "rmr_tgt --metrics :9110",
+            "rmr_tgt --host-id 7",
+            "rmr_tgt --host-id 00000000-0000-0000-0000-000000000000",
             "rmr_tgt what",
         ] {
             assert!(Args::try_parse_from(line.split(' ')).is_err(), "{line}");

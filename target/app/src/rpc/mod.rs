@@ -19,11 +19,13 @@ use std::sync::Arc;
 use tgt_bdev::Bdevs;
 use tgt_keyring::Keyring;
 use tgt_reactor::{CallError, Handle};
+use tgt_rtrs::sessions::Sessions;
 
 /// What the methods work on.
 pub(crate) struct Parts {
     pub(crate) bdevs: Arc<Bdevs>,
     pub(crate) keyring: Arc<Keyring>,
+    pub(crate) sessions: Arc<Sessions>,
     pub(crate) reactors: Arc<Vec<Handle>>,
     pub(crate) init: Arc<Init>,
     pub(crate) claims: Arc<Claims>,
@@ -52,11 +54,14 @@ pub(crate) fn registry(parts: &Parts) -> Registry {
     bdev_passthru::rpc::register(r, &parts.bdevs);
     bdev_delay::rpc::register(r, &parts.bdevs);
     bdev_error::rpc::register(r, &parts.bdevs);
+    let rtrs = tgt_rtrs::rpc::register(r, &parts.sessions);
     let scheduler = scheduler::register(r, &parts.reactors);
     // Before all that may use keys.
     r.add_subsystem(keyring);
     r.add_subsystem(iobuf);
     r.add_subsystem(bdev.depends_on(&["iobuf"]));
+    // Before all that may use sessions.
+    r.add_subsystem(rtrs.depends_on(&["keyring"]));
     r.add_subsystem(scheduler);
     registry
 }

@@ -29,7 +29,7 @@ pub(super) fn register(registry: &mut Registry, bdevs: &Arc<Bdevs>) {
     registry.add_no_params(
         Method::new("notify_get_types", "List the kinds of notifications")
             .spdk(true)
-            .result_example(json!(["bdev_register", "bdev_unregister", "bdev_resize"])),
+            .result_example(json!(NotificationKind::ALL.map(NotificationKind::name))),
         || Ok(NotificationKind::ALL.map(NotificationKind::name)),
     );
     let bdevs = bdevs.clone();

@@ -284,6 +284,11 @@ impl Client {
         }
     }
 
+    /// From here on connections prove this key; those that are up stay.
+    pub fn set_key(&mut self, key: Key) {
+        self.key = key;
+    }
+
     /// Changes how a path is chosen.
     pub fn set_policy(&mut self, policy: Policy) {
         self.config.policy = policy;
@@ -304,6 +309,11 @@ impl Client {
         self.living.filter(|living| !living.ending).map(|living| (living.life, living.limits))
     }
 
+    /// Lives there were, the present one included, and one more if there is none: what a hand-shake names.
+    pub fn incarnation(&self) -> crate::Incarnation {
+        crate::Incarnation(self.incarnation)
+    }
+
     /// The server's host, as it proved it.
     pub fn peer(&self) -> Option<Id> {
         self.peer
@@ -312,6 +322,11 @@ impl Client {
     /// State and figures of each path.
     pub fn paths(&self) -> impl Iterator<Item = (PathNo, Id, PathState, PathStats)> {
         self.paths.iter().flatten().map(|path| (path.no, path.id, path.state, path.stats))
+    }
+
+    /// Users attached, and requests and permits they hold.
+    pub fn users(&self) -> (u32, u32) {
+        (self.permits.attached(), self.permits.held())
     }
 
     fn ups(&self) -> impl Iterator<Item = &Path> {

@@ -119,6 +119,10 @@ impl Permits {
         self.free.len()
     }
 
+    pub(super) fn attached(&self) -> u32 {
+        self.attached
+    }
+
     pub(super) fn held(&self) -> u32 {
         self.users.iter().flatten().map(|user| user.held).sum()
     }

@@ -62,6 +62,11 @@ impl Gate {
         Self { config, now: 0, pending }
     }
 
+    /// From here on connections prove this key.
+    pub fn set_key(&mut self, key: Arc<Key>) {
+        self.config.key = key;
+    }
+
     /// Something happened.
     pub fn on(&mut self, now: Now, event: GateEvent, out: &mut Vec<GateAction>) {
         self.now = self.now.max(now);

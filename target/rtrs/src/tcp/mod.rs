@@ -1,15 +1,15 @@
 //! Sessions over TCP: the engines of this crate on the byte streams of `tgt-sock`.
 //!
-//! A [`ClientPort`] drives the lanes of its reactor, of all sessions; a [`ServerPort`] one listener and the lanes that come
-//! through it. Neither is a poller:
-//! the poller that owns one calls `begin`, takes `next` until there is nothing more, and returns what `end` says. So they
-//! live on one reactor's thread, and whoever shares a lane between pools does that above.
+//! A [`ClientPort`] drives the lanes of its reactor, of all sessions; a [`ServerPort`] listeners and the lanes that
+//! come through them. Neither is a poller: the poller that owns one calls `begin`, takes `next` until there is nothing
+//! more, and returns what `end` says. So they live on one reactor's thread, and whoever shares a lane between pools does
+//! that above ([`crate::hub`]).
 
 mod client;
 mod server;
 
 pub use client::{ClientEvent, ClientPort, Done, LaneNo, PathAddress, Refusal, Submission};
-pub use server::{Answer, Incoming, ServerEvent, ServerPort, ServerPortConfig};
+pub use server::{Answer, DoorFigures, DoorNo, Incoming, ServerEvent, ServerPort, ServerPortConfig};
 
 use crate::Fault;
 use crate::codec::{self, HEAD};
@@ -51,7 +51,7 @@ fn head_of(frame: &Frame, user: &[u8], digest: Option<u32>) -> ([u8; HEADS], usi
 }
 
 /// 244 random bits, used once.
-fn nonce() -> [u8; 32] {
+pub(crate) fn nonce() -> [u8; 32] {
     let mut nonce = [0; 32];
     nonce[..16].copy_from_slice(uuid::Uuid::new_v4().as_bytes());
     nonce[16..].copy_from_slice(uuid::Uuid::new_v4().as_bytes());
@@ -59,7 +59,7 @@ fn nonce() -> [u8; 32] {
 }
 
 /// What the system said, if it was the system.
-fn errno_of(error: &tgt_sock::SockError) -> i32 {
+pub(crate) fn errno_of(error: &tgt_sock::SockError) -> i32 {
     let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(error) = cause {
         if let Some(error) = error.downcast_ref::<std::io::Error>() {

@@ -49,7 +49,7 @@ impl Lane {
         if self.kept.len() <= place {
             self.kept.resize_with(place + 1, || None);
         }
-        self.kept[place] = Some(Kept { at, tag, header: kept_header, answer, memory, digest: None });
+        self.kept[place] = Some(Kept { at, user, tag, header: kept_header, answer, memory, digest: None });
         Ok(())
     }
 
@@ -157,7 +157,7 @@ impl Lane {
         let mut header = kept.header;
         header.clear();
         spare.push(header);
-        let done = Done { tag: kept.tag, result, header: kept.answer, bufs };
+        let done = Done { user: kept.user, tag: kept.tag, result, header: kept.answer, bufs };
         events.push_back((self.no, ClientEvent::Done(done)));
     }
 

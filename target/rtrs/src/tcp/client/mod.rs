@@ -2,6 +2,7 @@
 
 mod intake;
 mod lane;
+mod users;
 
 use super::group_options;
 use crate::client::{
@@ -66,6 +67,8 @@ pub enum Refusal {
 /// A request that ended.
 #[derive(Debug)]
 pub struct Done {
+    /// Whose.
+    pub user: UserNo,
     /// The caller's name for it.
     pub tag: u64,
     /// How.
@@ -78,7 +81,7 @@ pub struct Done {
 
 /// A lane of a port.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct LaneNo(u16);
+pub struct LaneNo(pub(crate) u16);
 
 /// What a lane tells its owner.
 #[derive(Debug)]
@@ -110,6 +113,7 @@ enum Memory {
 #[derive(Debug)]
 struct Kept {
     at: SlotUse,
+    user: UserNo,
     tag: u64,
     header: Vec<u8>,
     answer: Vec<u8>,

@@ -1,10 +1,11 @@
 //! Frames on their way in: to the gate, to the engine, data straight into its memory.
 
+use super::doors::{Door, gate};
 use super::memory::Memory;
 use super::{Conn, Current, Kept};
 use crate::codec::{self, HEAD, Opened};
 use crate::frame::{Frame, Request};
-use crate::server::{Action, Event as Happened, Gate, GateAction, GateEvent, Place, Server};
+use crate::server::{Action, Event as Happened, GateAction, GateEvent, Place, Server};
 use crate::tcp::crc_of;
 use crate::{ConnId, Direction, Fault, SlotUse};
 use tgt_reactor::Cx;
@@ -12,7 +13,7 @@ use tgt_sock::{Payload, Received};
 
 /// What taking frames in needs of a port, its group being lent to the event.
 pub(super) struct Intake<'a> {
-    pub(super) gate: &'a mut Gate,
+    pub(super) doors: &'a mut [Option<Door>],
     pub(super) engine: &'a mut Server,
     pub(super) kept: &'a mut Vec<Vec<Kept>>,
     pub(super) memory: &'a mut Memory,
@@ -56,7 +57,10 @@ impl Intake<'_> {
             match frame {
                 Frame::Hand(hand) => {
                     received.consume(head);
-                    self.gate.on(now, GateEvent::Hand { conn: id, hand: *hand }, self.gate_actions);
+                    let hand = GateEvent::Hand { conn: id, hand: *hand };
+                    if let Some(gate) = gate(self.doors, conn.door) {
+                        gate.on(now, hand, self.gate_actions);
+                    }
                     // What follows is read when the gate has said what it makes of this.
                     return Ok(());
                 }

@@ -1,5 +1,6 @@
-//! A listener and the lanes that come through it, over TCP.
+//! Listeners and the lanes that come through them, over TCP.
 
+mod doors;
 mod intake;
 mod memory;
 
@@ -8,10 +9,12 @@ use crate::client::Answer as Counts;
 use crate::codec::{self, Expect, Side};
 use crate::frame::{Frame, Hand, Reply, Request};
 use crate::server::{
-    Action, Answered, Event as Happened, Execute, Gate, GateAction, GateConfig, GateEvent, LaneRef, Link,
-    Server, ServerConfig,
+    Action, Answered, Event as Happened, Execute, GateAction, GateConfig, GateEvent, LaneRef, Link, Server,
+    ServerConfig,
 };
 use crate::{BufId, ConnId, Fault};
+use doors::Door;
+pub use doors::{DoorFigures, DoorNo};
 use intake::Intake;
 use memory::Memory;
 use std::collections::VecDeque;
@@ -20,7 +23,7 @@ use std::time::Duration;
 use tgt_env::bufs::Bufs;
 use tgt_env::clock::Ticks;
 use tgt_reactor::{Cx, Work};
-use tgt_sock::{Event, Group, ListenOn, Payload, Refused, SockError, StreamId};
+use tgt_sock::{Event, Group, ListenOn, ListenerId, Payload, Refused, SockError, StreamId};
 
 /// What a port keeps to.
 #[derive(Clone, Debug)]
@@ -83,6 +86,8 @@ struct Conn {
     expect: Expect,
     digest: bool,
     proved: bool,
+    /// The listener it came through.
+    door: DoorNo,
     lane: Option<LaneRef>,
     /// A request whose data is on its way: its buffer, or how much is to be read over.
     current: Option<Current>,
@@ -103,13 +108,12 @@ enum Outgoing {
     End,
 }
 
-/// A listener and the lanes that come through it.
+/// Listeners and the lanes that come through them: paths of one lane may end at different listeners.
 pub struct ServerPort {
-    gate: Gate,
+    doors: Vec<Option<Door>>,
     engine: Server,
     server: ServerConfig,
     group: Group,
-    listener: SocketAddr,
     conns: Vec<Option<Conn>>,
     turns: Vec<u32>,
     /// By lane's place, by slot.
@@ -130,22 +134,30 @@ impl ServerPort {
     /// # Panics
     /// If `memory_max` does not hold the largest request that is allowed: it would wait for ever.
     pub fn new(cx: &mut Cx, config: ServerPortConfig) -> Result<Self, SockError> {
-        let largest = u64::from(config.server.limits.data_max);
-        assert!(config.memory_max >= largest, "memory_max of {} holds no request", config.memory_max);
-        let mut group = Group::new(cx, group_options())?;
-        let listener = group.listen(&config.listen)?;
-        let listener = group.listener_address(listener).expect("it listens");
-        let memory = Memory::new(config.memory_max);
+        let mut port = Self::without_listener(cx, config.server, config.memory_max)?;
+        port.add_listener(config.gate, &config.listen)?;
+        Ok(port)
+    }
+
+    /// Listens nowhere yet: see [`Self::add_listener`].
+    ///
+    /// # Errors
+    /// What the group of streams cannot have.
+    ///
+    /// # Panics
+    /// If `memory_max` does not hold the largest request that is allowed: it would wait for ever.
+    pub fn without_listener(cx: &mut Cx, server: ServerConfig, memory_max: u64) -> Result<Self, SockError> {
+        let largest = u64::from(server.limits.data_max);
+        assert!(memory_max >= largest, "memory_max of {memory_max} holds no request");
         Ok(Self {
-            gate: Gate::new(config.gate),
-            engine: Server::new(config.server.clone()),
-            server: config.server,
-            group,
-            listener,
+            doors: Vec::new(),
+            engine: Server::new(server.clone()),
+            server,
+            group: Group::new(cx, group_options())?,
             conns: Vec::new(),
             turns: Vec::new(),
             kept: Vec::new(),
-            memory,
+            memory: Memory::new(memory_max),
             spare: Vec::new(),
             gate_actions: Vec::new(),
             actions: Vec::new(),
@@ -153,9 +165,12 @@ impl ServerPort {
         })
     }
 
-    /// Where it listens.
+    /// Where its first listener listens.
+    ///
+    /// # Panics
+    /// If it has none.
     pub fn address(&self) -> SocketAddr {
-        self.listener
+        self.doors.iter().flatten().next().expect("a listener").address
     }
 
     /// Lanes, connections and bytes of data memory in use.
@@ -169,14 +184,14 @@ impl ServerPort {
         loop {
             let Some(event) = self.group.next() else { break };
             match event {
-                Event::Accepted { stream, .. } => {
+                Event::Accepted { listener, stream } => {
                     let (id, peer) = (stream.id(), stream.peer());
-                    self.accepted(cx, id, peer);
+                    self.accepted(cx, listener, id, peer);
                 }
                 Event::Received(mut received) => {
                     let id = ConnId(received.stream().user());
                     let result = Intake {
-                        gate: &mut self.gate,
+                        doors: &mut self.doors,
                         engine: &mut self.engine,
                         kept: &mut self.kept,
                         memory: &mut self.memory,
@@ -214,8 +229,10 @@ impl ServerPort {
             self.act(cx);
         }
         let now = cx.now().as_ns();
-        if self.gate.next_timeout().is_some_and(|at| now >= at) {
-            self.gate.on(now, GateEvent::Tick, &mut self.gate_actions);
+        for door in self.doors.iter_mut().flatten() {
+            if door.gate.next_timeout().is_some_and(|at| now >= at) {
+                door.gate.on(now, GateEvent::Tick, &mut self.gate_actions);
+            }
         }
         if self.engine.next_timeout().is_some_and(|at| now >= at) {
             self.engine.on(now, Happened::Tick, &mut self.actions);
@@ -232,7 +249,8 @@ impl ServerPort {
     /// Ends a turn: everything queued goes out. Returns what the poller is to return.
     pub fn end(&mut self, cx: &mut Cx) -> Work {
         let work = self.group.end(cx);
-        for at in [self.gate.next_timeout(), self.engine.next_timeout()].into_iter().flatten() {
+        let gates = self.doors.iter().flatten().filter_map(|door| door.gate.next_timeout());
+        for at in gates.chain(self.engine.next_timeout()) {
             cx.wake_at(Ticks::from_duration(Duration::from_nanos(at)));
         }
         if self.events.is_empty() { work } else { Work::Busy }
@@ -268,7 +286,14 @@ impl ServerPort {
         self.act(cx);
     }
 
-    fn accepted(&mut self, cx: &mut Cx, stream: StreamId, peer: SocketAddr) {
+    fn accepted(&mut self, cx: &mut Cx, listener: ListenerId, stream: StreamId, peer: SocketAddr) {
+        let Some(door) = self.door_of(listener) else {
+            // Removed since the connection came.
+            if let Some(mut stream) = self.group.stream(stream) {
+                stream.abort();
+            }
+            return;
+        };
         let place = self.conns.iter().position(Option::is_none).unwrap_or(self.conns.len());
         if place == self.conns.len() {
             self.conns.push(None);
@@ -278,7 +303,8 @@ impl ServerPort {
         let id = ConnId(u64::from(self.turns[place]) << 32 | place as u64);
         let expect = Expect::hand(Side::Client);
         let (current, backlog) = (None, VecDeque::new());
-        let conn = Conn { id, stream, expect, digest: false, proved: false, lane: None, current, backlog };
+        let conn =
+            Conn { id, stream, expect, digest: false, proved: false, door, lane: None, current, backlog };
         self.conns[place] = Some(conn);
         if let Some(mut stream) = self.group.stream(stream) {
             stream.set_user(id.0);
@@ -289,7 +315,7 @@ impl ServerPort {
         };
         let (loopback, nonce) = (peer.ip().to_canonical().is_loopback(), nonce());
         let accepted = GateEvent::Accepted { conn: id, source, loopback, nonce };
-        self.gate.on(cx.now().as_ns(), accepted, &mut self.gate_actions);
+        self.gate_on(cx, door, accepted);
     }
 
     fn conn_mut(&mut self, id: ConnId) -> Option<&mut Conn> {
@@ -306,7 +332,7 @@ impl ServerPort {
         };
         match conn.proved {
             true => self.engine.on(now, Happened::Lost { conn: id, fault }, &mut self.actions),
-            false => self.gate.on(now, GateEvent::Lost { conn: id }, &mut self.gate_actions),
+            false => self.gate_on(cx, conn.door, GateEvent::Lost { conn: id }),
         }
         if let Some(mut stream) = self.group.stream(conn.stream) {
             tracing::debug!(%fault, peer = %stream.peer(), "a session's connection is closed");
@@ -367,18 +393,23 @@ impl ServerPort {
                 self.send(cx, conn, Outgoing::Frame(Frame::Hand(Box::new(hand))));
             }
             GateAction::Close { conn, fault } => {
-                let peer = self.conn_mut(conn).map(|conn| conn.stream);
-                let peer = peer.and_then(|stream| self.group.stream(stream)).map(|stream| stream.peer());
-                tracing::info!(%fault, ?peer, "a session's connection is not let in");
+                let ends = self.conn_mut(conn).map(|conn| (conn.door, conn.stream));
+                let ends = ends.and_then(|(door, stream)| Some((door, self.group.stream(stream)?.peer())));
+                if let Some((door, peer)) = ends {
+                    tracing::info!(%fault, %peer, "a session's connection is not let in");
+                    self.count_refused(door, fault, peer);
+                }
                 self.send(cx, conn, Outgoing::End);
             }
             GateAction::Admit { conn, admission } => {
                 let limits = self.server.limits;
                 if let Some(to) = self.conn_mut(conn) {
                     to.proved = true;
+                    let door = to.door;
                     let (user_max, data_max) = (limits.user_max, limits.data_max);
                     to.expect =
                         Expect { from: Side::Client, hand: false, digest: to.digest, user_max, data_max };
+                    self.count_admitted(door);
                     self.engine.on(cx.now().as_ns(), Happened::Admit { conn, admission }, &mut self.actions);
                     let lane = self.engine.lane_of(conn);
                     if let Some(to) = self.conn_mut(conn) {
