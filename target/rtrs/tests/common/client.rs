@@ -25,6 +25,8 @@ pub(crate) struct Log {
     pub(crate) links: Vec<Link>,
     /// When the last death was told, by the clock of [`now_ns`].
     pub(crate) died_ns: Option<u64>,
+    /// When the last life was told to be up.
+    pub(crate) begun_ns: Option<u64>,
     pub(crate) faults: Vec<String>,
     /// Paths that are up.
     pub(crate) up: HashSet<PathNo>,
@@ -127,9 +129,10 @@ impl ClientPoller {
             }
             ClientEvent::Room(_) => self.wait = false,
             ClientEvent::Link(link) => {
-                if matches!(link, Link::Dead { .. }) {
-                    self.wait = false;
-                    log.died_ns = Some(now_ns());
+                match link {
+                    Link::Dead { .. } => (self.wait, log.died_ns) = (false, Some(now_ns())),
+                    Link::Up { .. } => log.begun_ns = Some(now_ns()),
+                    Link::Stalled { .. } | Link::Resumed => {}
                 }
                 log.links.push(link);
             }

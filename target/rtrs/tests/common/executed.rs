@@ -29,7 +29,7 @@ impl Recorder {
 }
 
 /// Compares what all servers executed with what their client was told: each at most once, and what was answered exactly
-/// once. Returns how many were executed after the client's session was told to be dead, and failed.
+/// once, and nothing of a failed life after the next was told to be up. Returns how many were executed after the client's session was told to be dead, and failed.
 pub(crate) fn check(at: &Path, log: &Log) -> usize {
     let bytes = std::fs::read(at).expect("what was written down");
     let mut executed = HashMap::new();
@@ -42,6 +42,10 @@ pub(crate) fn check(at: &Path, log: &Log) -> usize {
     assert!(log.done_tags.is_disjoint(&log.failed_tags), "a request ended twice");
     let lost = log.done_tags.iter().find(|tag| !executed.contains_key(tag));
     assert_eq!(lost, None, "answered, but not executed");
+    let after = |tag: &&u64| {
+        executed.get(tag).zip(log.begun_ns).is_some_and(|(at, begun)| log.died_ns.is_some() && *at > begun)
+    };
+    assert_eq!(log.failed_tags.iter().find(after), None, "executed when the next life was up");
     let late = |tag: &&u64| executed.get(tag).zip(log.died_ns).is_some_and(|(at, died)| *at > died);
     log.failed_tags.iter().filter(late).count()
 }

@@ -1,9 +1,9 @@
 //! A server that answers everything at once, and looks whether what came is what was sent, and whether it comes once.
 
-use super::{PATIENCE, Recorder, bytes_of, pattern, reactors};
+use super::{PATIENCE, Recorder, bytes_of, pattern, reactors, wait_until};
 use std::collections::HashSet;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 use tgt_reactor::{Cx, Handle, Poller, Reactors, Stop, Work};
@@ -19,6 +19,8 @@ pub(crate) struct ServerRig {
     handle: Handle,
     pub(crate) address: SocketAddr,
     pub(crate) executed: Arc<AtomicU64>,
+    /// While it is set, the next request that is handed out keeps the reactor: as if the process were stopped there.
+    pub(crate) stuck: Arc<AtomicBool>,
     /// Lanes, connections, bytes of data memory.
     pub(crate) figures: Arc<Mutex<(usize, usize, u64)>>,
 }
@@ -29,6 +31,7 @@ struct ServerPoller {
     tags: HashSet<u64>,
     recorder: Option<Recorder>,
     executed: Arc<AtomicU64>,
+    stuck: Arc<AtomicBool>,
     figures: Arc<Mutex<(usize, usize, u64)>>,
 }
 
@@ -43,6 +46,7 @@ impl Poller for ServerPoller {
                 recorder.executed(tag);
             }
             self.executed.fetch_add(1, SeqCst);
+            wait_until("it is not stuck any more", || !self.stuck.load(SeqCst));
             let execute = incoming.execute;
             let bytes = match execute.direction {
                 Direction::Write => {
@@ -81,7 +85,8 @@ impl ServerRig {
         let reactors = reactors();
         let handle = reactors.handles()[0].clone();
         let (executed, figures) = (Arc::new(AtomicU64::new(0)), Arc::new(Mutex::new((0, 0, 0))));
-        let (counted, shown) = (executed.clone(), figures.clone());
+        let stuck = Arc::new(AtomicBool::new(false));
+        let (counted, shown, sticks) = (executed.clone(), figures.clone(), stuck.clone());
         let (tell, told) = channel();
         handle
             .spawn(move |reactor: &mut tgt_reactor::Reactor| {
@@ -91,11 +96,18 @@ impl ServerRig {
                 let config = ServerPortConfig { gate, server, listen: ListenOn::new(at), memory_max };
                 let port = ServerPort::new(reactor.cx(), config).expect("it listens");
                 tell.send(port.address()).expect("it waits");
-                ServerPoller { port, tags: HashSet::new(), recorder, executed: counted, figures: shown }
+                ServerPoller {
+                    port,
+                    tags: HashSet::new(),
+                    recorder,
+                    executed: counted,
+                    stuck: sticks,
+                    figures: shown,
+                }
             })
             .expect("an answer");
         let address = told.recv_timeout(PATIENCE).expect("an address");
-        Self { reactors: Some(reactors), handle, address, executed, figures }
+        Self { reactors: Some(reactors), handle, address, executed, stuck, figures }
     }
 
     pub(crate) fn figures(&self) -> (usize, usize, u64) {

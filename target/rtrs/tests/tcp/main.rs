@@ -5,7 +5,7 @@ mod common;
 
 use common::process::{self, Process};
 use common::proxy::Proxy;
-use common::{ClientRig, Load, ServerRig, any_key, key, loopback, wait_until};
+use common::{ClientRig, Load, Recorder, ServerRig, any_key, executed, key, loopback, wait_until};
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::sync::atomic::Ordering::SeqCst;
@@ -221,6 +221,29 @@ fn a_server_process_stopped_for_three_times_the_detection_time_costs_no_request(
     client.finish();
     let log = client.log.lock().expect("a log");
     assert_eq!(log.failed, 0, "{:?}", log.links);
+}
+
+#[test]
+fn what_a_stopped_server_had_not_handed_out_is_not_executed_after_the_session_is_dead() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let record = folder.path().join("executed");
+    let server = ServerRig::recording(Key::NONE, loopback(), PLENTY, Some(Recorder::new(&record)));
+    let client = ClientRig::start(Key::NONE, &[server.address, server.address]);
+    client.wait_for("both paths are up", |log| log.up.len() == 2);
+    server.stuck.store(true, SeqCst);
+    // Each path's come in one piece: all but the first are taken in, checked, and wait for their user.
+    client.load(Load { requests: 32, depth: 32, bytes_max: 4096 });
+    client.wait_for("the death is told", |log| matches!(log.links.last(), Some(Link::Dead { .. })));
+    server.stuck.store(false, SeqCst);
+    client.wait_for("a new life", |log| matches!(log.links.last(), Some(Link::Up { .. })));
+    client.load(Load { requests: 100, depth: 8, bytes_max: 4096 });
+    client.wait_for("the new life works", |log| log.done == 100);
+    client.finish();
+    let log = client.log.lock().expect("a log");
+    assert_eq!(log.failed, 32, "{:?}", log.links);
+    assert_eq!(executed::check(&record, &log), 0, "executed late");
+    drop(log);
+    wait_until("all memory comes back", || server.figures() == (1, 2, 0));
 }
 
 #[test]

@@ -268,6 +268,8 @@ impl ClientPort {
     pub fn begin(&mut self, cx: &mut Cx) {
         self.io.group.begin(cx);
         while let Some(mut event) = self.io.group.next() {
+            // What came is judged by a time after it came: a stamp that is thought older than it is ends the life too soon.
+            cx.refresh_now();
             let user = match &mut event {
                 Event::Connected(stream) | Event::Room(stream) | Event::Filled { stream, .. } => {
                     stream.user()

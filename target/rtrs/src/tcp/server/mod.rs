@@ -1,6 +1,7 @@
 //! A listener and the lanes that come through it, over TCP.
 
 mod intake;
+mod late;
 mod memory;
 
 use super::{crc_of, fault_of, group_options, head_of, nonce};
@@ -13,6 +14,7 @@ use crate::server::{
 };
 use crate::{BufId, ConnId, Fault};
 use intake::Intake;
+use late::Late;
 use memory::Memory;
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
@@ -119,6 +121,9 @@ pub struct ServerPort {
     gate_actions: Vec<GateAction>,
     actions: Vec<Action>,
     events: VecDeque<ServerEvent>,
+    /// When the clock was read last.
+    looked: Ticks,
+    late: Late,
 }
 
 impl ServerPort {
@@ -136,6 +141,7 @@ impl ServerPort {
         let listener = group.listen(&config.listen)?;
         let listener = group.listener_address(listener).expect("it listens");
         let memory = Memory::new(config.memory_max);
+        let late = Late::new(config.server.limits.lease_ns);
         Ok(Self {
             gate: Gate::new(config.gate),
             engine: Server::new(config.server.clone()),
@@ -150,6 +156,8 @@ impl ServerPort {
             gate_actions: Vec::new(),
             actions: Vec::new(),
             events: VecDeque::new(),
+            looked: cx.now(),
+            late,
         })
     }
 
@@ -168,6 +176,8 @@ impl ServerPort {
         self.group.begin(cx);
         loop {
             let Some(event) = self.group.next() else { break };
+            // What came is judged by a time after it came.
+            self.looked = cx.refresh_now();
             match event {
                 Event::Accepted { stream, .. } => {
                     let (id, peer) = (stream.id(), stream.peer());
@@ -221,12 +231,19 @@ impl ServerPort {
             self.engine.on(now, Happened::Tick, &mut self.actions);
         }
         self.act(cx);
+        self.judge_late(cx);
+        self.looked = cx.now();
     }
 
     /// What the port has to tell.
     #[expect(clippy::should_implement_trait, reason = "as a group's, it goes on after it said None")]
     pub fn next(&mut self) -> Option<ServerEvent> {
-        self.events.pop_front()
+        loop {
+            match self.events.pop_front()? {
+                ServerEvent::Request(incoming) if !self.may_begin(&incoming) => self.late.put(incoming),
+                event => return Some(event),
+            }
+        }
     }
 
     /// Ends a turn: everything queued goes out. Returns what the poller is to return.
