@@ -23,13 +23,14 @@
 //! `permits`, `requests` · `server/`: `gate` connections that have not proved themselves, `mod` lanes and connections of
 //! one reactor, `event`, `lane` joining and ending, `record` what is remembered of a request, `requests` executed at most
 //! once · `tcp/`: the same on real sockets: `client/` the lanes of a reactor, `server/` a listener and its lanes, `intake`
-//! of either takes frames in, `memory` has the server's buffers, `late` requests that came too late to be handed out · `fuzz` · `mutant` test-only switches.
+//! of either takes frames in, `memory` has the server's buffers, `late` requests that came too late to be handed out ·
+//! `fuzz` · `mutant` test-only switches.
 //!
 //! # Where the tests are
 //! `tests/`: `formats` bytes; `rules` one scenario each; `events` anything in any order; `sim` both engines joined by a
 //! simulated network, from seeds; `tcp` real sockets under real reactors; `net` the same between two hosts on a network
-//! that breaks. With the feature `mutants`, `rules` and `sim` show that they notice each mistake of `mutant`. `cost`: nothing is
-//! allocated. Figures: `benches/loopback.rs`, and `idle` for what idle sessions cost.
+//! that breaks; `cost` nothing is allocated. With the feature `mutants`, `rules` and `sim` show that they notice each
+//! mistake of `mutant`. Figures: `benches/loopback.rs`, and `idle` for what idle sessions cost.
 
 pub mod client;
 pub mod codec;

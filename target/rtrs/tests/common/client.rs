@@ -60,7 +60,7 @@ struct ClientPoller {
     commands: Receiver<Command>,
 }
 
-type Command = Box<dyn FnOnce(&mut ClientPort, &mut Cx, &mut Load) + Send>;
+type Command = Box<dyn FnOnce(&mut ClientPort, &mut Cx, LaneNo, &mut Load) + Send>;
 
 impl ClientPoller {
     fn submit(&mut self, cx: &mut Cx) {
@@ -156,7 +156,7 @@ impl ClientPoller {
 impl Poller for ClientPoller {
     fn poll(&mut self, cx: &mut Cx) -> Work {
         while let Ok(command) = self.commands.try_recv() {
-            command(&mut self.port, cx, &mut self.load);
+            command(&mut self.port, cx, self.lane, &mut self.load);
         }
         self.port.begin(cx);
         while let Some((lane, event)) = self.port.next() {
@@ -242,13 +242,16 @@ impl ClientRig {
         Self { reactors: Some(reactors), handle, commands, log }
     }
 
-    pub(crate) fn with(&self, command: impl FnOnce(&mut ClientPort, &mut Cx, &mut Load) + Send + 'static) {
+    pub(crate) fn with(
+        &self,
+        command: impl FnOnce(&mut ClientPort, &mut Cx, LaneNo, &mut Load) + Send + 'static,
+    ) {
         self.commands.send(Box::new(command)).expect("the poller is there");
         self.handle.send(|_| ()).expect("room");
     }
 
     pub(crate) fn load(&self, load: Load) {
-        self.with(move |_, _, current| *current = load);
+        self.with(move |_, _, _, current| *current = load);
     }
 
     pub(crate) fn is_asleep(&self) -> bool {
@@ -264,7 +267,7 @@ impl ClientRig {
     /// Submits nothing any more, and waits until each request has ended.
     pub(crate) fn finish(&self) {
         let (ended, end) = channel();
-        self.with(move |_, _, load| {
+        self.with(move |_, _, _, load| {
             load.requests = 0;
             // Nobody waits any more.
             let _ = ended.send(());

@@ -71,8 +71,13 @@ impl Hosts {
     }
 
     pub(crate) fn start_server(&self) -> ServerRig {
+        self.start_server_with(MEMORY)
+    }
+
+    /// With so much data memory.
+    pub(crate) fn start_server_with(&self, memory_max: u64) -> ServerRig {
         let record = Some(Recorder::new(&self.record()));
-        on(self.net.node(SERVER), || ServerRig::recording(any_key(), self.anywhere(), MEMORY, record))
+        on(self.net.node(SERVER), || ServerRig::recording(any_key(), self.anywhere(), memory_max, record))
     }
 
     /// A server in its own process, and where it listens.
@@ -100,7 +105,7 @@ fn on<T: Send>(node: &Node, body: impl FnOnce() -> T + Send) -> T {
 }
 
 /// Files that this process has open.
-fn own_files() -> usize {
+pub(crate) fn own_files() -> usize {
     process::open_files(std::process::id())
 }
 

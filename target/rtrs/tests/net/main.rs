@@ -1,6 +1,7 @@
 //! Sessions between two hosts on a network that breaks: real sockets in network namespaces. Skipped in one line without
 //! root. Stalls are printed and not judged: `docs/111-sessions.md` has the goals and what was measured.
 
+mod anything;
 mod bed;
 #[path = "../common/mod.rs"]
 mod common;
