@@ -25,6 +25,8 @@ impl Server {
             return Place::Drop;
         };
         match (slot.sort(request.at.use_no), slot.state) {
+            // Its buffer is as large as was asked for first. The request will be refused.
+            (Copy::Same, _) if !slot.is_same(request) => Place::Drop,
             (Copy::Same, State::Granted(buf)) => {
                 // One stream fills it, even if two copies are on their way.
                 if !Mutant::GrantToAll.on() {
@@ -102,8 +104,12 @@ impl Server {
         if request.bytes > self.config.limits.data_max || request.user_len > self.config.limits.user_max {
             return Err(Fault::Protocol("a request over the limits"));
         }
-        if slot.sort(request.at.use_no) == Copy::Broken {
-            return Err(Fault::Protocol("a use of a slot that cannot come now"));
+        match slot.sort(request.at.use_no) {
+            Copy::Broken => return Err(Fault::Protocol("a use of a slot that cannot come now")),
+            Copy::Same if !slot.is_same(request) => {
+                return Err(Fault::Protocol("a copy of a request that asks for something else"));
+            }
+            _ => {}
         }
         if self.now >= lane.lease_until && !Mutant::NoLease.on() {
             return Err(Fault::Lease);
