@@ -10,6 +10,7 @@ use tgt_rtrs::client::Link;
 const SERVER: &str = "RTRS_TEST_SERVER";
 const CLIENT: &str = "RTRS_TEST_CLIENT";
 const SESSIONS: &str = "RTRS_TEST_SESSIONS";
+const LARGE: &str = "RTRS_TEST_LARGE";
 const RECORD: &str = "RTRS_TEST_RECORD";
 const MEMORY: u64 = 64 << 20;
 
@@ -38,7 +39,9 @@ fn client_process() {
     client.wait_for("all are up", |log| log.links.len() >= sessions);
     println!("says up");
     std::io::stdin().read_line(&mut asked).expect("the parent");
-    client.load(Load { requests: u64::MAX, depth: 32, bytes_max: 9000 });
+    let large = std::env::var_os(LARGE).is_some();
+    let (depth, bytes_max) = if large { (200, 1 << 20) } else { (32, 9000) };
+    client.load(Load { requests: u64::MAX, depth, bytes_max });
     client.wait_for("load goes on", |log| log.done >= 1000);
     println!("says loaded");
     serve(|| {
@@ -74,6 +77,13 @@ pub(crate) fn client(paths: &[SocketAddr], sessions: usize) -> Command {
     let mut command = again("client_process");
     let paths: Vec<String> = paths.iter().map(SocketAddr::to_string).collect();
     command.env(CLIENT, paths.join(",")).env(SESSIONS, sessions.to_string());
+    command
+}
+
+/// The same with requests so large that answers wait to be sent.
+pub(crate) fn client_of_large_requests(to: SocketAddr) -> Command {
+    let mut command = client(&[to], 1);
+    command.env(LARGE, "1");
     command
 }
 

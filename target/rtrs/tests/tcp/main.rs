@@ -6,8 +6,9 @@ mod common;
 use common::process::{self, Process};
 use common::proxy::Proxy;
 use common::{ClientRig, Load, Recorder, ServerRig, any_key, executed, key, loopback, wait_until};
+use std::collections::HashSet;
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::{Duration, Instant};
 use tgt_rtrs::client::Link;
@@ -221,6 +222,36 @@ fn a_server_process_stopped_for_three_times_the_detection_time_costs_no_request(
     client.finish();
     let log = client.log.lock().expect("a log");
     assert_eq!(log.failed, 0, "{:?}", log.links);
+}
+
+#[test]
+fn a_client_that_reads_nothing_any_more_is_let_go() {
+    let server = ServerRig::start(any_key(), loopback(), 4 * PLENTY);
+    let mut client = Process::start(process::client_of_large_requests(server.address));
+    assert_eq!(client.hear(), "starts");
+    assert_eq!(client.ask(), "up");
+    assert_eq!(client.ask(), "loaded");
+    wait_until("its connection is there", || connections_to(server.address) == 1);
+    let stopped = client.stop();
+    wait_until("the server gives it up", || server.figures().1 == 0);
+    // More waits to be sent than a stream's queue and the kernel take; nobody will ever take it.
+    wait_until("nothing is left of its connection", || connections_to(server.address) == 0);
+    drop(stopped);
+    wait_until("it comes back", || server.figures().1 == 1);
+}
+
+/// Open connections that a listener of this process has accepted.
+fn connections_to(listener: SocketAddr) -> usize {
+    let sockets = std::fs::read_dir("/proc/self/fd").expect("own files").flatten();
+    let names = sockets.filter_map(|entry| std::fs::read_link(entry.path()).ok());
+    let inodes: HashSet<String> = names
+        .filter_map(|name| Some(name.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.to_owned()))
+        .collect();
+    let table = std::fs::read_to_string("/proc/net/tcp").expect("the kernel's table");
+    let own = format!(":{:04X}", listener.port());
+    let fields = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    // Local address, state (10 = listens) and inode.
+    fields.filter(|of| of[1].ends_with(&own) && of[3] != "0A" && inodes.contains(of[9])).count()
 }
 
 #[test]

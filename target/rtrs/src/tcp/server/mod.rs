@@ -24,6 +24,9 @@ use tgt_env::clock::Ticks;
 use tgt_reactor::{Cx, Work};
 use tgt_sock::{Event, Group, ListenOn, Payload, Refused, SockError, StreamId};
 
+/// How long what was queued before a connection's end has to get out.
+const LAST_WORDS: Duration = Duration::from_millis(100);
+
 /// What a port keeps to.
 #[derive(Clone, Debug)]
 pub struct ServerPortConfig {
@@ -101,7 +104,7 @@ struct Current {
 enum Outgoing {
     Frame(Frame),
     Reply(LaneRef, Reply),
-    /// Everything before it, then the end.
+    /// Everything before it that there is room for, then the end.
     End,
 }
 
@@ -457,7 +460,7 @@ impl ServerPort {
                 Outgoing::Frame(Frame::Hand(hand)) => stream.send(&codec::encode_hand(hand)),
                 Outgoing::Frame(frame) => stream.send(&codec::head_of(frame, &[], None)),
                 Outgoing::End => {
-                    stream.finish(Duration::from_millis(100));
+                    stream.finish(LAST_WORDS);
                     self.conns[place] = None;
                     return;
                 }
@@ -474,7 +477,14 @@ impl ServerPort {
             };
             match sent {
                 Ok(()) => drop(conn.backlog.pop_front()),
-                Err(Refused::Full) => return,
+                Err(Refused::Full) => {
+                    // A peer that reads nothing any more makes no room for the end, and holds memory until it comes.
+                    if matches!(conn.backlog.back(), Some(Outgoing::End)) {
+                        stream.finish(LAST_WORDS);
+                        self.conns[place] = None;
+                    }
+                    return;
+                }
                 // Its end is told by `Closed`.
                 Err(Refused::Ending) => return conn.backlog.clear(),
             }
