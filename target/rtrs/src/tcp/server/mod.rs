@@ -285,7 +285,16 @@ impl ServerPort {
         let (result, bytes, buf) = (counts.result, counts.bytes, execute.buf);
         let answered = Answered { lane, at, result, bytes, user_len: told.len() as u16, buf };
         self.engine.on(cx.now().as_ns(), Happened::Answer(answered), &mut self.actions);
+        // Before another life may take its place.
+        self.forget(lane);
         self.act(cx);
+    }
+
+    /// Lets go what was kept for the slots of a life, if nothing of it is left.
+    fn forget(&mut self, lane: LaneRef) {
+        if !self.engine.knows(lane) {
+            self.kept[lane.at as usize] = Vec::new();
+        }
     }
 
     fn accepted(&mut self, cx: &mut Cx, stream: StreamId, peer: SocketAddr) {
@@ -432,10 +441,12 @@ impl ServerPort {
                     if self.kept.len() <= at {
                         self.kept.resize_with(at + 1, Vec::new);
                     }
-                    self.kept[at].clear();
                     self.kept[at].resize_with(usize::from(self.server.limits.depth), Kept::default);
                 }
                 self.events.push_back(ServerEvent::Link(link));
+                if let Link::Down { lane, .. } = link {
+                    self.forget(lane);
+                }
             }
         }
     }
@@ -465,13 +476,12 @@ impl ServerPort {
                     return;
                 }
                 Outgoing::Reply(lane, reply) => {
-                    let kept = &mut self.kept[lane.at as usize][usize::from(reply.at.slot.0)];
-                    // What the client has meanwhile said it has is not kept any more.
-                    let needed = kept.use_no == reply.at.use_no && self.engine.is_answered(*lane, reply.at);
-                    if needed {
-                        send_reply(cx, &mut stream, conn.digest, kept, &mut self.memory, reply)
-                    } else {
-                        Ok(())
+                    let kept = self.kept[lane.at as usize].get_mut(usize::from(reply.at.slot.0));
+                    let kept = kept.filter(|kept| kept.use_no == reply.at.use_no);
+                    // What the client has meanwhile said it has is not kept any more, nor is anything of a life that is over.
+                    match kept.filter(|_| self.engine.is_answered(*lane, reply.at)) {
+                        Some(kept) => send_reply(cx, &mut stream, conn.digest, kept, &mut self.memory, reply),
+                        None => Ok(()),
                     }
                 }
             };
