@@ -42,6 +42,29 @@ impl Card<'_> {
         self.net.hub.ip(&format!("link set {} up\n", port(self.number, self.net.number(node))))
     }
 
+    /// Whatever `node` sends here from now on goes out at so many bits a second; more than 50 ms of that is dropped, as by
+    /// a switch.
+    pub fn slow(&self, node: &str, bits_per_second: u64) -> Result<(), Error> {
+        let (card, rate) = (format!("eth{}", self.number), bits_per_second.to_string());
+        let args = [
+            "qdisc", "replace", "dev", &card, "root", "tbf", "rate", &rate, "burst", "128kb", "latency",
+            "50ms",
+        ];
+        match self.net.node(node).tool("tc", &args, "") {
+            Err(Error::Tool { said, .. }) if said.contains("qdisc kind is unknown") => Err(Error::Missing {
+                what: "this kernel has no tbf",
+                remedy: "load the module sch_tbf, or run in a guest",
+            }),
+            outcome => outcome.map(drop),
+        }
+    }
+
+    /// As fast as before.
+    pub fn fast(&self, node: &str) -> Result<(), Error> {
+        let card = format!("eth{}", self.number);
+        self.net.node(node).tool("tc", &["qdisc", "del", "dev", &card, "root"], "").map(drop)
+    }
+
     /// Takes its addresses from `node`'s card.
     pub fn take_address(&self, node: &str) -> Result<(), Error> {
         self.net.take_address(self.number, self.net.number(node))

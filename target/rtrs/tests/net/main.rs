@@ -8,7 +8,7 @@ mod common;
 
 use bed::{Bed, CLIENT, Family, Hosts, SERVER, go_on, no_request_was_lost, start_load, tell};
 use common::process::open_files;
-use common::{executed, figure, wait_until};
+use common::{Load, executed, figure, wait_until};
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 use tgt_rtrs::Death;
@@ -132,6 +132,29 @@ fn a_tenth_of_the_packets_lost_for_some_seconds_costs_no_request() {
     figure(&format!("10 % of packets lost on both paths for 4 s: {done} requests so far"));
     hosts.net.heal(CLIENT, SERVER).expect("healed");
     bed.end("10 % of packets lost");
+}
+
+#[test]
+fn large_requests_on_slow_paths_do_not_hold_the_beats_up() {
+    let Some(hosts) = Hosts::or_skip(Family::V4) else { return };
+    let server = hosts.start_server_with(256 << 20);
+    let client = hosts.start_client(server.address.port());
+    for (card, node) in [(0, CLIENT), (1, CLIENT), (0, SERVER), (1, SERVER)] {
+        match hosts.net.card(card).slow(node, 40_000_000) {
+            Err(why) if why.is_missing() => return test_net::tell_skipped(&why),
+            outcome => outcome.expect("a slow card"),
+        }
+    }
+    client.load(Load { requests: u64::MAX, depth: 200, bytes_max: 1 << 20 });
+    let since = Instant::now();
+    wait_until("some seconds", || since.elapsed() > Duration::from_secs(12));
+    tell("large requests on slow paths for 12 s", &client);
+    assert_eq!(client.log.lock().expect("a log").faults, [""; 0], "nothing is broken");
+    for (card, node) in [(0, CLIENT), (1, CLIENT), (0, SERVER), (1, SERVER)] {
+        hosts.net.card(card).fast(node).expect("a fast card");
+    }
+    client.finish();
+    no_request_was_lost(&client, &hosts.record());
 }
 
 #[test]

@@ -125,6 +125,10 @@ struct Conn {
     digest: bool,
     /// An answer whose data is on its way, and what its digest must be.
     current: Option<(Reply, Option<u32>)>,
+    /// Beats, and what goes with them: they do not wait behind data.
+    urgent: VecDeque<Frame>,
+    /// Answers received, as the last beat said: a request that it overtook says no less.
+    seen: u32,
     backlog: VecDeque<Frame>,
 }
 

@@ -4,7 +4,7 @@ mod intake;
 mod late;
 mod memory;
 
-use super::{crc_of, fault_of, group_options, head_of, nonce};
+use super::{crc_of, fault_of, group_options, has_plenty, head_of, nonce};
 use crate::client::Answer as Counts;
 use crate::codec::{self, Expect, Side};
 use crate::frame::{Frame, Hand, Reply, Request};
@@ -91,6 +91,8 @@ struct Conn {
     lane: Option<LaneRef>,
     /// A request whose data is on its way: its buffer, or how much is to be read over.
     current: Option<Current>,
+    /// Answers to beats: they do not wait behind data.
+    urgent: VecDeque<Frame>,
     backlog: VecDeque<Outgoing>,
 }
 
@@ -205,9 +207,10 @@ impl ServerPort {
                     let id = ConnId(stream.user());
                     self.filled(cx, id, payload);
                 }
-                Event::Sent { payload, .. } | Event::Unsent { payload, .. } => {
+                Event::Sent { payload, user, .. } | Event::Unsent { payload, user, .. } => {
                     cx.lender().give_back(payload.bufs);
                     self.memory.returned(cx, BufId(payload.tag as u32));
+                    self.drain(cx, ConnId(user));
                 }
                 Event::Unfilled { payload, .. } => {
                     let id = BufId(payload.tag as u32);
@@ -306,9 +309,17 @@ impl ServerPort {
         self.turns[place] = self.turns[place].wrapping_add(1);
         let id = ConnId(u64::from(self.turns[place]) << 32 | place as u64);
         let expect = Expect::hand(Side::Client);
-        let (current, backlog) = (None, VecDeque::new());
-        let conn = Conn { id, stream, expect, digest: false, proved: false, lane: None, current, backlog };
-        self.conns[place] = Some(conn);
+        self.conns[place] = Some(Conn {
+            id,
+            stream,
+            expect,
+            digest: false,
+            proved: false,
+            lane: None,
+            current: None,
+            urgent: VecDeque::new(),
+            backlog: VecDeque::new(),
+        });
         if let Some(mut stream) = self.group.stream(stream) {
             stream.set_user(id.0);
         }
@@ -453,7 +464,10 @@ impl ServerPort {
 
     fn send(&mut self, cx: &mut Cx, id: ConnId, what: Outgoing) {
         if let Some(conn) = self.conn_mut(id) {
-            conn.backlog.push_back(what);
+            match what {
+                Outgoing::Frame(frame @ Frame::Pong { .. }) => conn.urgent.push_back(frame),
+                what => conn.backlog.push_back(what),
+            }
             self.drain(cx, id);
         }
     }
@@ -466,6 +480,12 @@ impl ServerPort {
             return;
         };
         let Some(mut stream) = self.group.stream(conn.stream) else { return };
+        while let Some(frame) = conn.urgent.front() {
+            match stream.send(&codec::head_of(frame, &[], None)) {
+                Ok(()) => drop(conn.urgent.pop_front()),
+                Err(_) => break,
+            }
+        }
         while let Some(what) = conn.backlog.front() {
             let sent = match what {
                 Outgoing::Frame(Frame::Hand(hand)) => stream.send(&codec::encode_hand(hand)),
@@ -475,6 +495,7 @@ impl ServerPort {
                     self.conns[place] = None;
                     return;
                 }
+                Outgoing::Reply(..) if has_plenty(&stream) => Err(Refused::Full),
                 Outgoing::Reply(lane, reply) => {
                     let kept = self.kept[lane.at as usize].get_mut(usize::from(reply.at.slot.0));
                     let kept = kept.filter(|kept| kept.use_no == reply.at.use_no);
