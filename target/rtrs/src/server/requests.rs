@@ -19,6 +19,10 @@ impl Server {
     /// What to do with the bytes of `request`, whose header came on `conn`. A buffer that is named here is the caller's
     /// from then on: it comes back with the request, or goes free with the connection.
     pub fn place(&mut self, conn: ConnId, request: &Request) -> Place {
+        if request.bytes > self.config.limits.data_max {
+            // It will be refused: no memory is bound for it first.
+            return Place::Drop;
+        }
         let crowded = self.waiting().is_some();
         let Some(at) = self.conn(conn).map(|conn| conn.lane) else { return Place::Drop };
         let Some(slot) = self.lane_mut(at).and_then(|lane| lane.slot_mut(request.at)) else {
