@@ -5,6 +5,8 @@ use crate::common::{ClientRig, Load, ServerRig, executed, figure, wait_until};
 use fastrand::Rng;
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::{Duration, Instant};
+use tgt_rtrs::tcp::PathAddress;
+use tgt_rtrs::{Id, PathNo};
 
 fn seconds() -> u64 {
     std::env::var("RTRS_NET_SECONDS")
@@ -18,7 +20,7 @@ fn step(random: &mut Rng, hosts: &Hosts, server: &ServerRig, client: &ClientRig)
     }
     let (net, number) = (&hosts.net, random.usize(..2));
     let card = net.card(number);
-    let done = match random.u32(..13) {
+    let done = match random.u32(..14) {
         0 => card.cut(CLIENT, SERVER),
         1 => card.cut_one_way(CLIENT, SERVER),
         2 => card.cut_one_way(SERVER, CLIENT),
@@ -37,6 +39,15 @@ fn step(random: &mut Rng, hosts: &Hosts, server: &ServerRig, client: &ClientRig)
             Ok(())
         }
         9 => net.heal_all(),
+        10 => {
+            let to = PathAddress::new(hosts.paths(server.address.port())[number]);
+            let id = Id(random.u128(..).to_le_bytes());
+            client.with(move |port, cx, lane, _| {
+                port.remove_path(cx, lane, PathNo(number as u16));
+                port.add_path(cx, lane, id, to).expect("one less than before");
+            });
+            Ok(())
+        }
         _ => card.heal(CLIENT, SERVER),
     };
     done.expect("the net does what it is told");

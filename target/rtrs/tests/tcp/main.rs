@@ -87,6 +87,29 @@ fn a_silent_path_is_noticed_and_left() {
 }
 
 #[test]
+fn bits_that_turn_on_the_way_are_noticed_and_cost_no_request() {
+    let server = ServerRig::start(Key::NONE, loopback(), PLENTY);
+    let bad = Proxy::new(server.address);
+    let client = ClientRig::start(Key::NONE, &[bad.address, server.address]);
+    client.wait_for("both paths are up", |log| log.up.len() == 2);
+    bad.corrupt(true);
+    client.load(Load { requests: u64::MAX, depth: 64, bytes_max: 60_000 });
+    // In headers, in data on its way here, and in what the server says it found.
+    client.wait_for("bits are noticed", |log| {
+        let said = |words: &str| log.faults.iter().any(|fault| fault.contains(words));
+        said("digest") && said("crc32c") && log.faults.len() > 10
+    });
+    bad.corrupt(false);
+    client.wait_for("both paths are up again", |log| log.up.len() == 2);
+    client.finish();
+    let log = client.log.lock().expect("a log");
+    assert_eq!(log.failed, 0, "{:?}", log.links);
+    assert_eq!(server.executed.load(SeqCst), log.done, "each once");
+    drop(log);
+    wait_until("all data memory comes back", || server.figures().2 == 0);
+}
+
+#[test]
 fn too_little_memory_waits_and_fails_nothing() {
     let server = ServerRig::start(Key::NONE, loopback(), 128 << 10);
     let client = ClientRig::start(Key::NONE, &[server.address, server.address]);
