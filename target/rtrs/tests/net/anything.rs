@@ -80,6 +80,42 @@ fn whatever_breaks_each_request_ends_once_and_is_executed_at_most_once() {
     tell(&format!("anything, {lives} lives, {late} requests executed late"), &client);
 }
 
+#[test]
+fn whatever_happens_to_the_server_each_request_ends_once_and_is_executed_at_most_once() {
+    let Some(hosts) = Hosts::or_skip(Family::V4) else { return };
+    let seed = fastrand::u64(..);
+    figure(&format!("a server with seed {seed}"));
+    let mut random = Rng::with_seed(seed);
+    let (mut server, address) = hosts.spawn_server(hosts.anywhere());
+    let client = hosts.start_client(address.port());
+    client.load(Load { requests: u64::MAX, depth: 48, bytes_max: 100_000 });
+    let (since, mut stopped) = (Instant::now(), None);
+    while since.elapsed() < Duration::from_secs(seconds()) {
+        match random.u32(..8) {
+            0 | 1 => stopped = Some(server.stop()),
+            2..=4 => stopped = None,
+            5 => {
+                stopped = None;
+                server.kill();
+                (server, _) = hosts.spawn_server(address);
+            }
+            6 => hosts.net.card(random.usize(..2)).cut(CLIENT, SERVER).expect("a cut"),
+            _ => hosts.net.heal_all().expect("healed"),
+        }
+        let (began, pause) = (Instant::now(), Duration::from_millis(random.u64(1..2000)));
+        wait_until("the next", || began.elapsed() > pause);
+    }
+    hosts.net.heal_all().expect("healed");
+    drop(stopped);
+    client.wait_for("both paths are up", |log| log.up.len() == 2);
+    go_on(&client);
+    client.finish();
+    wait_until("all is as at the start", || server.ask() == "(1, 2, 0)");
+    let late = executed::check(&hosts.record(), &client.log.lock().expect("a log"));
+    let lives = client.log.lock().expect("a log").links.iter().filter(|link| is_up(link)).count();
+    tell(&format!("a server stopped and killed, {lives} lives, {late} requests executed late"), &client);
+}
+
 fn is_up(link: &tgt_rtrs::client::Link) -> bool {
     matches!(link, tgt_rtrs::client::Link::Up { .. })
 }
