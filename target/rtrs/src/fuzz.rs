@@ -147,7 +147,8 @@ struct Peer {
     executing: Vec<Execute>,
     actions: Vec<Action>,
     buffers: u32,
-    held: Vec<BufId>,
+    /// And how large they are.
+    held: Vec<(BufId, u32)>,
     nonce: u8,
 }
 
@@ -168,10 +169,16 @@ impl Peer {
         }
     }
 
-    fn buf(&mut self) -> BufId {
+    fn buf(&mut self, bytes: u32) -> BufId {
+        assert!(bytes <= LIMITS.data_max, "memory for {bytes} bytes");
         self.buffers += 1;
-        self.held.push(BufId(self.buffers));
+        self.held.push((BufId(self.buffers), bytes));
         BufId(self.buffers)
+    }
+
+    /// A buffer that the server names is there and has this size.
+    fn fits(&self, buf: BufId, bytes: u32) {
+        assert!(self.held.contains(&(buf, bytes)), "{buf:?} is not one of {bytes} bytes: {:?}", self.held);
     }
 
     fn connect(&mut self, choices: &mut Choices<'_>) {
@@ -217,12 +224,15 @@ impl Peer {
     fn request(&mut self, conn: ConnId, choices: &mut Choices<'_>) {
         let (at, kind) = (choices.at(), choices.next());
         let direction = if kind.is_multiple_of(2) { Direction::Read } else { Direction::Write };
-        let bytes = u32::from(kind / 2 % 3) * 60;
+        let bytes = u32::from(kind / 2 % 4) * 40;
         let (sending, seen) = (u32::from(choices.next() % 4), u32::from(choices.next() % 4));
         let request = Request { at, sending, user: UserId(0), direction, bytes, user_len: 8, seen };
         let buf = match self.server.place(conn, &request) {
-            Place::Bind => choices.next().is_multiple_of(2).then(|| self.buf()),
-            Place::Bound(buf) => Some(buf),
+            Place::Bind => choices.next().is_multiple_of(2).then(|| self.buf(request.bytes)),
+            Place::Bound(buf) => {
+                self.fits(buf, request.bytes);
+                Some(buf)
+            }
             Place::Drop | Place::Bare | Place::Queue => None,
         };
         self.event(Event::Request { conn, request, buf });
@@ -244,7 +254,7 @@ impl Peer {
 
     fn bind(&mut self) {
         if let Some(waiter) = self.server.waiting() {
-            let buf = self.buf();
+            let buf = self.buf(waiter.bytes);
             self.event(Event::Bound { waiter, buf });
         }
     }
@@ -253,9 +263,12 @@ impl Peer {
         self.server.on(self.now, event, &mut self.actions);
         for action in std::mem::take(&mut self.actions) {
             match action {
-                Action::Execute(execute) => self.executing.push(execute),
+                Action::Execute(execute) => {
+                    execute.buf.into_iter().for_each(|buf| self.fits(buf, execute.bytes));
+                    self.executing.push(execute);
+                }
                 Action::Free(buf) | Action::Release { buf: Some(buf), .. } => {
-                    let at = self.held.iter().position(|held| *held == buf);
+                    let at = self.held.iter().position(|(held, _)| *held == buf);
                     self.held.swap_remove(at.unwrap_or_else(|| panic!("{buf:?} is let go twice")));
                 }
                 _ => {}

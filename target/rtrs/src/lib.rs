@@ -24,15 +24,18 @@
 //! `permits`, `requests` · `server/`: `gate` connections that have not proved themselves, `mod` lanes and connections of
 //! one reactor, `event`, `lane` joining and ending, `record` what is remembered of a request, `requests` executed at most
 //! once · `tcp/`: the same on real sockets: `client/` the lanes of a reactor, `server/` listeners and their lanes, `intake`
-//! of either takes frames in, `users` those who go, `doors` a server's listeners, `memory` its buffers · `hub/`: one for each
+//! of either takes frames in, `users` those who go, `doors` a server's listeners, `memory` its buffers, `late` requests that came too late
+//! to be handed out · `hub/`: one for each
 //! reactor, with its users and its service · `sessions/` for control threads: listeners, peers, keys, news · `rpc/` the methods
 //! · `fuzz` · `mutant` test-only switches.
 //!
 //! # Where the tests are
 //! `tests/`: `formats` bytes; `rules` one scenario each; `events` anything in any order; `sim` both engines joined by a
 //! simulated network, from seeds; `tcp` real sockets under real reactors; `hub` the same with users who share; `sessions` the
-//! service, over several reactors; `test/e2e`: two targets. With the feature `mutants`, `rules` and `sim`
-//! show that they notice each mistake of `mutant`. Figures: `benches/loopback.rs`.
+//! service, over several reactors; `net` between two hosts on a network that breaks; `cost` nothing is allocated; `test/e2e`:
+//! two targets. With the feature `mutants`, `rules` and `sim`
+//! show that they notice each mistake of `mutant`. Figures: `benches/loopback.rs`, and
+//! `idle` for what idle sessions cost.
 
 pub mod client;
 pub mod codec;

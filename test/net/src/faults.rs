@@ -5,10 +5,11 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::net::Ipv4Addr;
 
-/// Sender and receiver, by number.
-pub(crate) type Way = (usize, usize);
+use crate::node::{address, address6};
+
+/// Sender and receiver, by number, and the card of each.
+pub(crate) type Way = (usize, usize, usize);
 
 /// What is lost, by way; a way that is not here loses nothing.
 #[derive(Debug, Default)]
@@ -23,6 +24,8 @@ pub(crate) enum Loss {
     All,
     /// So many packets in a hundred, at random.
     Percent(u8),
+    /// Everything of TCP, and the sender is told: each segment is answered by a reset.
+    Reset,
 }
 
 impl Faults {
@@ -39,17 +42,20 @@ impl Faults {
     }
 
     /// Input of `nft -f` that makes node `receiver` lose what it is to lose and nothing else, in one step.
-    pub(crate) fn rules(&self, receiver: usize, addresses: &[Ipv4Addr]) -> String {
+    pub(crate) fn rules(&self, receiver: usize) -> String {
         // A table must be there to be deleted: so it is made first.
         let mut text = "table inet rmr\ndelete table inet rmr\n".to_owned();
         text += "table inet rmr {\nchain lost {\ntype filter hook input priority 0;\n";
-        for ((from, _), loss) in self.ways.iter().filter(|((_, to), _)| *to == receiver) {
-            let chance = match loss {
-                Loss::All => String::new(),
-                Loss::Percent(percent) => format!(" numgen random mod 100 < {percent}"),
+        for (&(from, _, card), loss) in self.ways.iter().filter(|((_, to, _), _)| *to == receiver) {
+            let fate = match loss {
+                Loss::All => "drop".to_owned(),
+                Loss::Percent(percent) => format!("numgen random mod 100 < {percent} drop"),
+                // The resets themselves arrive.
+                Loss::Reset => "tcp flags & rst == 0 reject with tcp reset".to_owned(),
             };
             // Writing to a String does not fail.
-            let _ok = writeln!(text, "ip saddr {}{chance} drop", addresses[*from]);
+            let _ok = writeln!(text, "ip saddr {} {fate}", address(card, from));
+            let _ok = writeln!(text, "ip6 saddr {} {fate}", address6(card, from));
         }
         text + "}\n}\n"
     }
@@ -61,24 +67,29 @@ mod tests {
 
     #[test]
     fn rules_hold_what_the_receiver_loses_and_the_last_word_counts() {
-        let addresses = [1, 2, 3].map(|last| Ipv4Addr::new(10, 0, 0, last));
         let lines = |faults: &Faults, receiver| -> Vec<String> {
-            let rules = faults.rules(receiver, &addresses);
-            rules.lines().filter(|line| line.ends_with("drop")).map(str::to_owned).collect()
+            let rules = faults.rules(receiver);
+            rules.lines().filter(|line| line.starts_with("ip ")).map(str::to_owned).collect()
         };
         let mut faults = Faults::default();
-        faults.set((0, 1), Loss::All);
-        faults.set((2, 1), Loss::Percent(5));
-        faults.set((1, 2), Loss::Percent(50));
-        faults.set((1, 2), Loss::All);
+        faults.set((0, 1, 0), Loss::All);
+        faults.set((2, 1, 0), Loss::Percent(5));
+        faults.set((2, 1, 1), Loss::Reset);
+        faults.set((1, 2, 0), Loss::Percent(50));
+        faults.set((1, 2, 0), Loss::All);
         assert_eq!(lines(&faults, 0), [""; 0]);
         assert_eq!(
             lines(&faults, 1),
-            ["ip saddr 10.0.0.1 drop", "ip saddr 10.0.0.3 numgen random mod 100 < 5 drop"]
+            [
+                "ip saddr 10.77.0.1 drop",
+                "ip saddr 10.77.0.3 numgen random mod 100 < 5 drop",
+                "ip saddr 10.77.1.3 tcp flags & rst == 0 reject with tcp reset",
+            ]
         );
-        assert_eq!(lines(&faults, 2), ["ip saddr 10.0.0.2 drop"]);
-        faults.clear((0, 1));
-        assert_eq!(lines(&faults, 1).len(), 1);
+        assert_eq!(lines(&faults, 2), ["ip saddr 10.77.0.2 drop"]);
+        assert!(faults.rules(2).contains("ip6 saddr fd77::2 drop\n"), "{}", faults.rules(2));
+        faults.clear((0, 1, 0));
+        assert_eq!(lines(&faults, 1).len(), 2);
         faults.clear_all();
         assert_eq!(lines(&faults, 2), [""; 0]);
     }

@@ -1,4 +1,4 @@
-//! Networks that break on demand: network namespaces on one bridge, with real TCP between them.
+//! Networks that break on demand: network namespaces on bridges, with real TCP between them.
 //!
 //! # What it is and is not
 //! A way for tests to see what sessions and replication do when a network is cut, one way or both, loses packets, is
@@ -6,8 +6,10 @@
 //! nothing about speed.
 //!
 //! # Words
-//! * *node*: one namespace with one card, `eth0`, and an address of its own; what a host is to the code under test.
-//! * *hub*: the namespace with the bridge between the nodes. The machine's own network is not touched.
+//! * *node*: one namespace with one card, `eth0`, or several, each with addresses of its own (IPv4, and IPv6 where the
+//!   kernel has it); what a host is to the code under test.
+//! * *card*: cards with the same number are on one bridge and in one subnet: what a path is to the code under test.
+//! * *hub*: the namespace with the bridges between the nodes. The machine's own network is not touched.
 //! * *cut*: packets vanish and nobody is told, as behind a broken switch. *unplugged*: the card sees that it has no
 //!   cable.
 //! * *leftover*: a namespace of a run that was killed before it could clean up.
@@ -22,12 +24,13 @@
 //! * A fault is in force when the call that makes it returns.
 //!
 //! # Map of files
-//! `net` making and removing · `node` running in a namespace · `faults` what is broken, and the rules for nftables ·
-//! `flap` a link that comes and goes · `leftovers` · `tools` · `error`.
+//! `net` making and removing · `card` faults of one of several · `node` running in a namespace · `faults` what is broken,
+//! and the rules for nftables · `flap` a link that comes and goes · `leftovers` · `tools` · `error`.
 //!
 //! # Where the tests are
 //! `tests/net.rs`; with delays in `tests/guest.rs`, because not every kernel has netem; small ones beside the code.
 
+mod card;
 mod error;
 mod faults;
 mod flap;
@@ -36,6 +39,7 @@ mod net;
 mod node;
 mod tools;
 
+pub use card::Card;
 pub use error::Error;
 pub use net::Net;
 pub use node::{Node, Process};

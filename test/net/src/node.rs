@@ -1,7 +1,7 @@
 //! One node: running code and programs in its namespace.
 
 use std::fs::File;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::os::fd::AsFd;
 use std::process::{Child, Command};
 
@@ -11,12 +11,22 @@ use crate::Error;
 use crate::leftovers::FOLDER;
 use crate::tools::run;
 
-/// One namespace with one card.
+/// One namespace with its cards.
 #[derive(Debug)]
 pub struct Node {
     pub(crate) name: String,
     pub(crate) namespace: String,
-    pub(crate) address: Ipv4Addr,
+    pub(crate) number: usize,
+}
+
+/// Each card has a subnet of its own, and each node its place in it.
+pub(crate) fn address(card: usize, node: usize) -> Ipv4Addr {
+    Ipv4Addr::new(10, 77, card as u8, node as u8 + 1)
+}
+
+/// As [`address`].
+pub(crate) fn address6(card: usize, node: usize) -> Ipv6Addr {
+    Ipv6Addr::new(0xfd77, 0, 0, card as u16, 0, 0, 0, node as u16 + 1)
 }
 
 /// A process on a node, killed when this is dropped.
@@ -38,10 +48,22 @@ impl Node {
         &self.name
     }
 
-    /// Its address; other nodes of the net reach it there, and nobody else does.
+    /// Its address on its first card; other nodes of the net reach it there, and nobody else does.
     #[must_use]
     pub fn address(&self) -> Ipv4Addr {
-        self.address
+        self.address_on(0)
+    }
+
+    /// Its address on the card with this number.
+    #[must_use]
+    pub fn address_on(&self, card: usize) -> Ipv4Addr {
+        address(card, self.number)
+    }
+
+    /// The same for IPv6; none if this kernel has no IPv6.
+    #[must_use]
+    pub fn address6_on(&self, card: usize) -> Option<Ipv6Addr> {
+        has_ipv6().then(|| address6(card, self.number))
     }
 
     /// Runs `body` on a thread in the node's namespace and waits for it; a panic goes on here. Sockets made there stay
@@ -75,4 +97,9 @@ impl Node {
         let inside = ["netns", "exec", &self.namespace, tool];
         run("ip", &[&inside, args].concat(), input)
     }
+}
+
+/// Whether this kernel speaks IPv6.
+pub(crate) fn has_ipv6() -> bool {
+    std::path::Path::new("/proc/net/if_inet6").exists()
 }

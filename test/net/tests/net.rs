@@ -1,7 +1,7 @@
 //! Real sockets over nets that break. Skipped in one line without root.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::Command;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
@@ -15,15 +15,19 @@ const A_WHILE: Duration = Duration::from_millis(300);
 
 /// A connection from `client` to `server`, both ends.
 fn connect(client: &Node, server: &Node) -> (TcpStream, TcpStream) {
-    let listener =
-        server.run(|| TcpListener::bind((server.address(), 0))).expect("the node").expect("a listener");
+    connect_by((client, client.address().into()), (server, server.address().into()))
+}
+
+/// The same between these addresses.
+fn connect_by((client, own): (&Node, IpAddr), (server, to): (&Node, IpAddr)) -> (TcpStream, TcpStream) {
+    let listener = server.run(|| TcpListener::bind((to, 0))).expect("the node").expect("a listener");
     let address = listener.local_addr().expect("its address");
     let near = client
         .run(|| TcpStream::connect_timeout(&address, PATIENCE))
         .expect("the node")
         .expect("a connection");
     let (far, peer) = listener.accept().expect("the same connection");
-    assert_eq!(peer.ip(), client.address(), "it comes from the client's own address");
+    assert_eq!(peer.ip(), own, "it comes from the client's own address");
     for stream in [&near, &far] {
         stream.set_read_timeout(Some(PATIENCE)).expect("a bound");
         stream.set_nodelay(true).expect("a socket");
@@ -190,6 +194,55 @@ fn a_stream_survives_a_connection_that_comes_and_goes() {
         assert_eq!(u32::from_le_bytes(heard), number);
     }
     pass(&mut at_b, &mut at_a, "whole at the end");
+}
+
+#[test]
+fn a_reset_or_a_cut_of_one_card_spares_the_other_and_both_know_ipv6() {
+    let Some(net) = Net::with_cards_or_skip(&["a", "b"], 2) else { return };
+    let (a, b) = (net.node("a"), net.node("b"));
+    for v6 in [false, true] {
+        let address = |node: &Node, card| match v6 {
+            false => Some(IpAddr::from(node.address_on(card))),
+            true => node.address6_on(card).map(IpAddr::from),
+        };
+        let connect = |card| Some(connect_by((a, address(a, card)?), (b, address(b, card)?)));
+        let (Some((mut at_a, mut at_b)), Some((mut other_a, mut other_b))) = (connect(0), connect(1)) else {
+            let (what, remedy) = ("no IPv6 in this kernel", "boot without ipv6.disable=1");
+            return test_net::tell_skipped(&test_net::Error::Missing { what, remedy });
+        };
+        net.card(1).reset("a", "b").expect("a reset");
+        other_a.write_all(b"gone").expect("room in the socket");
+        assert_eq!(read_error(&mut other_a).kind(), ErrorKind::ConnectionReset);
+        net.card(1).heal("a", "b").expect("healed");
+        other_b.write_all(b"nobody").expect("room in the socket");
+        assert_eq!(read_error(&mut other_b).kind(), ErrorKind::ConnectionReset);
+        let (mut other_a, mut other_b) = connect(1).expect("as before");
+        net.card(1).cut("a", "b").expect("a cut");
+        other_a.write_all(b"late").expect("room in the socket");
+        nothing_arrives(&mut other_b);
+        pass(&mut at_a, &mut at_b, "not concerned");
+        net.card(1).heal("a", "b").expect("healed");
+        let mut heard = [0; 4];
+        other_b.read_exact(&mut heard).expect("it is sent again");
+        assert_eq!(&heard, b"late");
+    }
+}
+
+#[test]
+fn an_address_that_is_taken_is_not_heard_of_until_it_is_given_back() {
+    let Some(net) = Net::with_cards_or_skip(&["a", "b"], 2) else { return };
+    let (a, b) = (net.node("a"), net.node("b"));
+    let connect = |card| connect_by((a, a.address_on(card).into()), (b, b.address_on(card).into()));
+    let (mut at_a, mut at_b) = connect(0);
+    let (mut other_a, mut other_b) = connect(1);
+    net.card(1).take_address("a").expect("taken");
+    other_b.write_all(b"late").expect("room in the socket");
+    nothing_arrives(&mut other_a);
+    pass(&mut at_a, &mut at_b, "not concerned");
+    net.card(1).give_address("a").expect("given");
+    let mut heard = [0; 4];
+    other_a.read_exact(&mut heard).expect("it is sent again");
+    assert_eq!(&heard, b"late");
 }
 
 #[test]

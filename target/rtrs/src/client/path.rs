@@ -265,8 +265,13 @@ impl Conn {
         }
         self.ping_sent = Some(now);
         self.pinged = self.marks;
-        let pause = if self.is_busy() { config.beat_busy_ns } else { config.beat_idle_ns };
-        self.next_ping = now + pause;
+        self.next_ping = if self.is_busy() {
+            now + config.beat_busy_ns
+        } else {
+            // All idle connections of a reactor meet at the same ten moments of a second: it wakes for all of them at once.
+            let at = now + config.beat_idle_ns;
+            (at - at % config.beat_busy_ns.max(1)).max(now + config.beat_idle_ns / 2)
+        };
         Ok(Some(Ping { seen: self.seen, stamp: now, echo: self.stamp }))
     }
 }

@@ -178,6 +178,16 @@ impl Server {
         self.conn(conn).map(|conn| conn.lane)
     }
 
+    /// Is anything of this life left, be it only requests that users have?
+    pub fn knows(&self, lane: LaneRef) -> bool {
+        self.lane(lane).is_some()
+    }
+
+    /// Requests of this lane may begin before this; `None` = never, its life is over.
+    pub fn lease_until(&self, lane: LaneRef) -> Option<Now> {
+        self.lane(lane).filter(|lane| !lane.draining).map(|lane| lane.lease_until)
+    }
+
     /// Is the answer of this use kept?
     pub fn is_answered(&self, lane: LaneRef, at: SlotUse) -> bool {
         let slot = self.lane(lane).and_then(|lane| lane.slots.get(usize::from(at.slot.0)));

@@ -1,6 +1,6 @@
 //! What a lane remembers of its requests: enough to execute each at most once, and no more.
 
-use crate::frame::Reply;
+use crate::frame::{Reply, Request};
 use crate::{BufId, ConnId, Direction, SlotUse, UserId};
 use std::collections::VecDeque;
 
@@ -72,6 +72,12 @@ pub(super) enum Copy {
 }
 
 impl Slot {
+    /// Whether a copy of the slot's last use asks for what was asked for first.
+    pub(super) fn is_same(&self, copy: &Request) -> bool {
+        (self.user, self.direction, self.bytes, self.user_len)
+            == (copy.user, copy.direction, copy.bytes, copy.user_len)
+    }
+
     /// Sorts a copy of use `use_no`.
     pub(super) fn sort(&self, use_no: u32) -> Copy {
         match use_no.wrapping_sub(self.use_no) as i32 {

@@ -19,12 +19,18 @@ impl Server {
     /// What to do with the bytes of `request`, whose header came on `conn`. A buffer that is named here is the caller's
     /// from then on: it comes back with the request, or goes free with the connection.
     pub fn place(&mut self, conn: ConnId, request: &Request) -> Place {
+        if request.bytes > self.config.limits.data_max {
+            // It will be refused: no memory is bound for it first.
+            return Place::Drop;
+        }
         let crowded = self.waiting().is_some();
         let Some(at) = self.conn(conn).map(|conn| conn.lane) else { return Place::Drop };
         let Some(slot) = self.lane_mut(at).and_then(|lane| lane.slot_mut(request.at)) else {
             return Place::Drop;
         };
         match (slot.sort(request.at.use_no), slot.state) {
+            // Its buffer is as large as was asked for first. The request will be refused.
+            (Copy::Same, _) if !slot.is_same(request) => Place::Drop,
             (Copy::Same, State::Granted(buf)) => {
                 // One stream fills it, even if two copies are on their way.
                 if !Mutant::GrantToAll.on() {
@@ -102,8 +108,12 @@ impl Server {
         if request.bytes > self.config.limits.data_max || request.user_len > self.config.limits.user_max {
             return Err(Fault::Protocol("a request over the limits"));
         }
-        if slot.sort(request.at.use_no) == Copy::Broken {
-            return Err(Fault::Protocol("a use of a slot that cannot come now"));
+        match slot.sort(request.at.use_no) {
+            Copy::Broken => return Err(Fault::Protocol("a use of a slot that cannot come now")),
+            Copy::Same if !slot.is_same(request) => {
+                return Err(Fault::Protocol("a copy of a request that asks for something else"));
+            }
+            _ => {}
         }
         if self.now >= lane.lease_until && !Mutant::NoLease.on() {
             return Err(Fault::Lease);

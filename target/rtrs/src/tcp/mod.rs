@@ -16,14 +16,22 @@ use crate::codec::{self, HEAD};
 use crate::frame::{Frame, USER_MAX};
 use crc_fast::{CrcAlgorithm, Digest};
 use tgt_env::bufs::Bufs;
-use tgt_sock::{Cause, GroupOptions};
+use tgt_sock::{Cause, GroupOptions, Stream};
 
 /// Most bytes of a header and a user header.
 const HEADS: usize = HEAD + USER_MAX as usize;
 
-/// Room for what is queued on one stream. More waits in the driver, and in order.
+/// Room on one stream for the largest frame and all beats.
 fn group_options() -> GroupOptions {
     GroupOptions { queue_bytes: 16 << 20, queue_pieces: 4096, ..GroupOptions::default() }
+}
+
+/// Data is queued on a stream while less than this is: beats wait behind no more, and a slow path keeps its lease.
+const QUEUED_MAX: usize = 1 << 20;
+
+/// Whether a stream has enough to send for now. What waits goes on with its next `Sent`.
+fn has_plenty(stream: &Stream<'_>) -> bool {
+    group_options().queue_bytes as usize - stream.room().bytes >= QUEUED_MAX
 }
 
 /// CRC32C of the first `len` bytes.

@@ -6,8 +6,8 @@ use pair::{MS, Pair, key};
 use std::sync::Arc;
 use test_alloc_counter::{Counter, allocations};
 use tgt_rtrs::client::{Link, Permit, Policy, SubmitError};
-use tgt_rtrs::frame::{Frame, Hand, Hello, KeyName, RefuseCause};
-use tgt_rtrs::server::{Gate, GateAction, GateConfig, GateEvent};
+use tgt_rtrs::frame::{Frame, Hand, Hello, KeyName, RefuseCause, Request};
+use tgt_rtrs::server::{Gate, GateAction, GateConfig, GateEvent, Place};
 use tgt_rtrs::{ConnId, Death, Direction, Fault, Id, Incarnation, Key, Life, UserId};
 
 #[global_allocator]
@@ -309,6 +309,31 @@ fn each_policy_chooses_as_it_says() {
     pair.tick_with(|_| {});
     for (_, _, _, stats) in pair.client.paths() {
         assert!(stats.round_trip_ns > 0, "the first beat has told the round trip");
+    }
+}
+
+#[test]
+fn a_copy_that_asks_for_something_else_is_refused_before_its_data_is_taken() {
+    let changes: [fn(&mut Request); 4] = [
+        |request| request.bytes = 1 << 20,
+        |request| request.direction = Direction::Read,
+        |request| request.user = UserId(77),
+        |request| request.user_len = 9,
+    ];
+    for change in changes {
+        let mut pair = up(2, 4);
+        pair.submit(11, Direction::Write, 100);
+        let (conn, frame) = pair.to_server.pop_front().expect("a request");
+        let Frame::Request(request) = frame else { panic!("{frame:?}") };
+        // There is no memory for it at first; then there is, as much as it asked for.
+        pair.starve(conn, request);
+        let mut copy = Request { sending: request.sending + 1, ..request };
+        change(&mut copy);
+        assert_eq!(pair.place(conn, &copy), Place::Drop, "data for a buffer of another size");
+        pair.reach_server(conn, Frame::Request(copy));
+        let why = Fault::Protocol("a copy of a request that asks for something else");
+        assert_eq!(pair.closed, [("server", why)]);
+        assert!(pair.executed.is_empty(), "{:?}", pair.executed);
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use tgt_rtrs::client::{self, Client, Config, UserNo};
-use tgt_rtrs::frame::{Frame, Hand, KeyName, Limits};
+use tgt_rtrs::frame::{Frame, Hand, KeyName, Limits, Request};
 use tgt_rtrs::server::{self, Gate, GateAction, GateConfig, GateEvent, Server, ServerConfig};
 use tgt_rtrs::{BufId, ConnId, Id, Key, PathNo, UserId};
 
@@ -173,6 +173,26 @@ impl Pair {
                 &mut self.server_actions,
             ),
         }
+        self.settle();
+    }
+
+    /// What the server would do with the bytes of this.
+    pub(crate) fn place(&mut self, conn: ConnId, request: &Request) -> server::Place {
+        self.server.place(server_conn(conn), request)
+    }
+
+    /// A write reaches a server that has memory for it only afterwards.
+    pub(crate) fn starve(&mut self, conn: ConnId, request: Request) {
+        let conn = server_conn(conn);
+        assert_eq!(self.server.place(conn, &request), server::Place::Bind);
+        self.server.on(
+            self.now,
+            server::Event::Request { conn, request, buf: None },
+            &mut self.server_actions,
+        );
+        let waiter = self.server.waiting().expect("it waits");
+        let event = server::Event::Bound { waiter, buf: BufId(0) };
+        self.server.on(self.now, event, &mut self.server_actions);
         self.settle();
     }
 

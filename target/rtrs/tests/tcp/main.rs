@@ -1,11 +1,14 @@
 //! Sessions on real sockets, under real reactors.
 
-mod rig;
+#[path = "../common/mod.rs"]
+mod common;
 
-use rig::{ClientRig, Load, Proxy, ServerRig, loopback, wait_until};
-use std::io::{BufRead, BufReader, Read, Write};
+use common::process::{self, Process};
+use common::proxy::Proxy;
+use common::{ClientRig, Load, Recorder, ServerRig, any_key, executed, key, loopback, wait_until};
+use std::collections::HashSet;
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::process::{Child, Command, Stdio};
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::{Duration, Instant};
 use tgt_rtrs::client::Link;
@@ -15,11 +18,6 @@ use tgt_rtrs::{Death, Id, Incarnation, Key};
 
 const PLENTY: u64 = 64 << 20;
 
-fn key(secret: &[u8]) -> Key {
-    let parsed = tgt_keyring::Key::parse(secret.to_vec().into()).expect("long enough");
-    Key::new(KeyName::new("rack").expect("short"), Box::new(parsed))
-}
-
 fn all_done(client: &ClientRig, count: u64) {
     client.wait_for("all requests end", |log| log.done + log.failed >= count);
     let log = client.log.lock().expect("a log");
@@ -28,8 +26,8 @@ fn all_done(client: &ClientRig, count: u64) {
 
 #[test]
 fn requests_of_all_sizes_go_both_ways_over_two_paths() {
-    let server = ServerRig::start(key(b"0123456789abcdef"), loopback(), PLENTY);
-    let client = ClientRig::start(key(b"0123456789abcdef"), &[server.address, server.address]);
+    let server = ServerRig::start(any_key(), loopback(), PLENTY);
+    let client = ClientRig::start(any_key(), &[server.address, server.address]);
     client.load(Load { requests: 2000, depth: 64, bytes_max: 20_000 });
     all_done(&client, 2000);
     client.load(Load { requests: 100, depth: 300, bytes_max: 1 << 20 });
@@ -89,6 +87,29 @@ fn a_silent_path_is_noticed_and_left() {
 }
 
 #[test]
+fn bits_that_turn_on_the_way_are_noticed_and_cost_no_request() {
+    let server = ServerRig::start(Key::NONE, loopback(), PLENTY);
+    let bad = Proxy::new(server.address);
+    let client = ClientRig::start(Key::NONE, &[bad.address, server.address]);
+    client.wait_for("both paths are up", |log| log.up.len() == 2);
+    bad.corrupt(true);
+    client.load(Load { requests: u64::MAX, depth: 64, bytes_max: 60_000 });
+    // In headers, in data on its way here, and in what the server says it found.
+    client.wait_for("bits are noticed", |log| {
+        let said = |words: &str| log.faults.iter().any(|fault| fault.contains(words));
+        said("digest") && said("crc32c") && log.faults.len() > 10
+    });
+    bad.corrupt(false);
+    client.wait_for("both paths are up again", |log| log.up.len() == 2);
+    client.finish();
+    let log = client.log.lock().expect("a log");
+    assert_eq!(log.failed, 0, "{:?}", log.links);
+    assert_eq!(server.executed.load(SeqCst), log.done, "each once");
+    drop(log);
+    wait_until("all data memory comes back", || server.figures().2 == 0);
+}
+
+#[test]
 fn too_little_memory_waits_and_fails_nothing() {
     let server = ServerRig::start(Key::NONE, loopback(), 128 << 10);
     let client = ClientRig::start(Key::NONE, &[server.address, server.address]);
@@ -100,7 +121,7 @@ fn too_little_memory_waits_and_fails_nothing() {
 
 #[test]
 fn a_wrong_key_is_refused_on_both_sides() {
-    let server = ServerRig::start(key(b"0123456789abcdef"), loopback(), PLENTY);
+    let server = ServerRig::start(any_key(), loopback(), PLENTY);
     for wrong in [key(b"0123456789abcdeX"), Key::NONE] {
         let client = ClientRig::start(wrong, &[server.address]);
         client.wait_for("the refusal", |log| log.faults.iter().any(|fault| fault.contains("key")));
@@ -124,8 +145,8 @@ fn sessions_work_over_ipv6() {
         return;
     };
     drop(probe);
-    let server = ServerRig::start(key(b"0123456789abcdef"), "[::1]:0".parse().expect("an address"), PLENTY);
-    let client = ClientRig::start(key(b"0123456789abcdef"), &[server.address]);
+    let server = ServerRig::start(any_key(), "[::1]:0".parse().expect("an address"), PLENTY);
+    let client = ClientRig::start(any_key(), &[server.address]);
     client.load(Load { requests: 100, depth: 8, bytes_max: 5000 });
     all_done(&client, 100);
 }
@@ -134,7 +155,7 @@ fn sessions_work_over_ipv6() {
 fn another_version_is_told_what_is_spoken_here() {
     let server = ServerRig::start(Key::NONE, loopback(), PLENTY);
     let mut stream = TcpStream::connect(server.address).expect("it listens");
-    stream.set_read_timeout(Some(rig::PATIENCE)).expect("a bound");
+    stream.set_read_timeout(Some(common::PATIENCE)).expect("a bound");
     let hello = Hello {
         version_min: 7,
         version_max: 9,
@@ -187,55 +208,16 @@ fn an_idle_client_and_server_sleep() {
     wait_until("both sleep", || client.is_asleep() && server.is_asleep());
 }
 
-/// A process of its own, when it is asked for by the test below.
-#[test]
-fn server_process() {
-    let Ok(address) = std::env::var("RTRS_TEST_SERVER") else { return };
-    let address: SocketAddr = address.parse().expect("an address");
-    let server = ServerRig::start(Key::NONE, address, PLENTY);
-    println!("listens on {}", server.address);
-    // Until the parent goes, or ends this process.
-    let _ = std::io::stdin().read_to_end(&mut Vec::new());
-}
-
-struct Process(Child, SocketAddr);
-
-impl Process {
-    fn start(at: SocketAddr) -> Self {
-        let mut child = Command::new(std::env::current_exe().expect("this test"))
-            .args(["--exact", "server_process", "--nocapture"])
-            .env("RTRS_TEST_SERVER", at.to_string())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("this test can be run");
-        let lines = BufReader::new(child.stdout.take().expect("piped")).lines();
-        let said =
-            lines.map_while(Result::ok).find_map(|line| line.split("listens on ").nth(1).map(str::to_owned));
-        let address = said.expect("it says where").trim().parse().expect("an address");
-        Self(child, address)
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        // It may have been ended already.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 #[test]
 fn a_server_killed_with_its_process_ends_the_life_and_a_new_one_begins() {
-    let mut process = Process::start(loopback());
-    let address = process.1;
-    let client = ClientRig::start(Key::NONE, &[address, address]);
+    let mut process = Process::start(process::server(loopback(), None));
+    let address = process.address();
+    let client = ClientRig::start(any_key(), &[address, address]);
     client.load(Load { requests: u64::MAX, depth: 32, bytes_max: 9000 });
     client.wait_for("load goes on", |log| log.done >= 1000);
-    process.0.kill().expect("it runs");
-    process.0.wait().expect("it ended");
+    process.kill();
     client.wait_for("the stall is told", |log| matches!(log.links.last(), Some(Link::Stalled { .. })));
-    let _again = Process::start(address);
+    let _again = Process::start(process::server(address, None));
     client.wait_for("the death is told", |log| {
         log.links.iter().any(|link| matches!(link, Link::Dead { why: Death::Forgotten }))
     });
@@ -243,35 +225,85 @@ fn a_server_killed_with_its_process_ends_the_life_and_a_new_one_begins() {
     assert_eq!(failed, 32, "what was under way failed, once each");
     let done = client.log.lock().expect("a log").done;
     client.wait_for("a new life", |log| log.done >= done + 1000);
-    client.load(Load { requests: 0, depth: 32, bytes_max: 0 });
-    let longest = client.log.lock().expect("a log").longest;
-    assert!(longest < Duration::from_secs(30));
+    client.finish();
 }
 
 #[test]
 fn a_server_process_stopped_for_three_times_the_detection_time_costs_no_request() {
-    let process = Process::start(loopback());
-    let address = process.1;
-    let client = ClientRig::start(Key::NONE, &[address, address]);
+    let mut process = Process::start(process::server(loopback(), None));
+    let address = process.address();
+    let client = ClientRig::start(any_key(), &[address, address]);
     client.load(Load { requests: u64::MAX, depth: 32, bytes_max: 9000 });
     client.wait_for("load goes on", |log| log.done >= 1000);
-    let pid = rustix::process::Pid::from_child(&process.0);
-    rustix::process::kill_process(pid, rustix::process::Signal::STOP).expect("it runs");
-    let stopped = Instant::now();
+    let (stopped, since) = (process.stop(), Instant::now());
     client.wait_for("the stall is told", |log| matches!(log.links.last(), Some(Link::Stalled { .. })));
-    wait_until("three times the detection time", || stopped.elapsed() > Duration::from_millis(1950));
-    rustix::process::kill_process(pid, rustix::process::Signal::CONT).expect("it is there");
+    wait_until("three times the detection time", || since.elapsed() > Duration::from_millis(1950));
+    drop(stopped);
     client.wait_for("it resumes", |log| matches!(log.links.last(), Some(Link::Resumed)));
     let done = client.log.lock().expect("a log").done;
     client.wait_for("load goes on", |log| log.done >= done + 1000);
+    client.finish();
     let log = client.log.lock().expect("a log");
     assert_eq!(log.failed, 0, "{:?}", log.links);
 }
 
 #[test]
+fn a_client_that_reads_nothing_any_more_is_let_go() {
+    let server = ServerRig::start(any_key(), loopback(), 4 * PLENTY);
+    let mut client = Process::start(process::client_of_large_requests(server.address));
+    assert_eq!(client.hear(), "starts");
+    assert_eq!(client.ask(), "up");
+    assert_eq!(client.ask(), "loaded");
+    wait_until("its connection is there", || connections_to(server.address) == 1);
+    let stopped = client.stop();
+    wait_until("the server gives it up", || server.figures().1 == 0);
+    // More waits to be sent than a stream's queue and the kernel take; nobody will ever take it.
+    wait_until("nothing is left of its connection", || connections_to(server.address) == 0);
+    drop(stopped);
+    wait_until("it comes back", || server.figures().1 == 1);
+}
+
+/// Open connections that a listener of this process has accepted.
+fn connections_to(listener: SocketAddr) -> usize {
+    let sockets = std::fs::read_dir("/proc/self/fd").expect("own files").flatten();
+    let names = sockets.filter_map(|entry| std::fs::read_link(entry.path()).ok());
+    let inodes: HashSet<String> = names
+        .filter_map(|name| Some(name.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.to_owned()))
+        .collect();
+    let table = std::fs::read_to_string("/proc/net/tcp").expect("the kernel's table");
+    let own = format!(":{:04X}", listener.port());
+    let fields = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    // Local address, state (10 = listens) and inode.
+    fields.filter(|of| of[1].ends_with(&own) && of[3] != "0A" && inodes.contains(of[9])).count()
+}
+
+#[test]
+fn what_a_stopped_server_had_not_handed_out_is_not_executed_after_the_session_is_dead() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let record = folder.path().join("executed");
+    let server = ServerRig::recording(Key::NONE, loopback(), PLENTY, Some(Recorder::new(&record)));
+    let client = ClientRig::start(Key::NONE, &[server.address, server.address]);
+    client.wait_for("both paths are up", |log| log.up.len() == 2);
+    server.stuck.store(true, SeqCst);
+    // Each path's come in one piece: all but the first are taken in, checked, and wait for their user.
+    client.load(Load { requests: 32, depth: 32, bytes_max: 4096 });
+    client.wait_for("the death is told", |log| matches!(log.links.last(), Some(Link::Dead { .. })));
+    server.stuck.store(false, SeqCst);
+    client.wait_for("a new life", |log| matches!(log.links.last(), Some(Link::Up { .. })));
+    client.load(Load { requests: 100, depth: 8, bytes_max: 4096 });
+    client.wait_for("the new life works", |log| log.done == 100);
+    client.finish();
+    let log = client.log.lock().expect("a log");
+    assert_eq!(log.failed, 32, "{:?}", log.links);
+    assert_eq!(executed::check(&record, &log), 0, "executed late");
+    drop(log);
+    wait_until("all memory comes back", || server.figures() == (1, 2, 0));
+}
+
+#[test]
 fn hundreds_of_sessions_share_a_port_and_each_works() {
     let server = ServerRig::start(Key::NONE, loopback(), PLENTY);
-    let clients = ClientRig::many(server.address, 200);
+    let clients = ClientRig::many((0..200).map(|_| Key::NONE).collect(), &[server.address]);
     clients.wait_for("all are up", |log| log.links.len() >= 200);
     assert_eq!(server.figures.lock().expect("figures").0, 200, "lanes");
     let log = clients.log.lock().expect("a log");

@@ -4,7 +4,7 @@ use super::{ClientEvent, Conn, Done, Io, Kept, LANE_SHIFT, Lane, LaneNo, Memory,
 use crate::client::{self, Action, Answer, Ask, Link, SessionDead, UserNo};
 use crate::codec::{self, Expect, Side};
 use crate::frame::Frame;
-use crate::tcp::{crc_of, errno_of, fault_of, head_of, nonce};
+use crate::tcp::{crc_of, errno_of, fault_of, has_plenty, head_of, nonce};
 use crate::{ConnId, Direction, Fault, PathNo, SlotUse};
 use std::collections::VecDeque;
 use tgt_env::bufs::Bufs;
@@ -73,6 +73,7 @@ impl Lane {
                 }
             }
             Event::Sent { payload, .. } | Event::Unsent { payload, .. } => {
+                self.room = Some(conn);
                 cx.lender().give_back(payload.bufs);
                 self.leave(cx, payload.tag, events, spare);
             }
@@ -182,7 +183,10 @@ impl Lane {
                     return;
                 };
                 if to.id == conn {
-                    to.backlog.push_back(frame);
+                    match frame {
+                        Frame::Ping(_) | Frame::Seen(_) => to.urgent.push_back(frame),
+                        frame => to.backlog.push_back(frame),
+                    }
                     self.drain(cx, io, conn);
                 }
             }
@@ -227,8 +231,16 @@ impl Lane {
                 if let Some(mut stream) = io.group.stream(stream) {
                     stream.set_user(u64::from(self.no.0) << LANE_SHIFT | id.0);
                 }
-                let (expect, backlog) = (Expect::hand(Side::Server), VecDeque::new());
-                self.conns[place] = Some(Conn { id, stream, expect, digest: false, current: None, backlog });
+                self.conns[place] = Some(Conn {
+                    id,
+                    stream,
+                    expect: Expect::hand(Side::Server),
+                    digest: false,
+                    current: None,
+                    urgent: VecDeque::new(),
+                    seen: 0,
+                    backlog: VecDeque::new(),
+                });
             }
             Err(error) => {
                 tracing::warn!(%error, to = %address.to, "a path of a session cannot be connected");
@@ -242,10 +254,25 @@ impl Lane {
     fn drain(&mut self, cx: &mut Cx, io: &mut Io, id: ConnId) {
         let Some(conn) = self.conns.get_mut(id.0 as usize & 0xffff).and_then(Option::as_mut) else { return };
         let Some(mut stream) = io.group.stream(conn.stream).filter(|_| conn.id == id) else { return };
-        while let Some(frame) = conn.backlog.front() {
+        while let Some(frame) = conn.urgent.front() {
+            match stream.send(&codec::head_of(frame, &[], None)) {
+                Ok(()) => {
+                    if let Some(Frame::Ping(ping)) = conn.urgent.pop_front() {
+                        conn.seen = ping.seen;
+                    }
+                }
+                Err(Refused::Full) => return,
+                Err(Refused::Ending) => break,
+            }
+        }
+        while let Some(frame) = conn.backlog.front_mut() {
             let sent = match frame {
                 Frame::Hand(hand) => stream.send(&codec::encode_hand(hand)),
+                Frame::Request(_) if has_plenty(&stream) => return,
                 Frame::Request(request) => {
+                    if conn.seen.wrapping_sub(request.seen) as i32 > 0 {
+                        request.seen = conn.seen;
+                    }
                     let kept = self.kept.get_mut(usize::from(request.at.slot.0)).and_then(Option::as_mut);
                     // What has ended meanwhile is not sent: it was answered on another connection.
                     match kept.filter(|kept| kept.at == request.at) {

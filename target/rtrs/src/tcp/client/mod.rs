@@ -129,6 +129,10 @@ struct Conn {
     digest: bool,
     /// An answer whose data is on its way, and what its digest must be.
     current: Option<(Reply, Option<u32>)>,
+    /// Beats, and what goes with them: they do not wait behind data.
+    urgent: VecDeque<Frame>,
+    /// Answers received, as the last beat said: a request that it overtook says no less.
+    seen: u32,
     backlog: VecDeque<Frame>,
 }
 
@@ -272,6 +276,8 @@ impl ClientPort {
     pub fn begin(&mut self, cx: &mut Cx) {
         self.io.group.begin(cx);
         while let Some(mut event) = self.io.group.next() {
+            // What came is judged by a time after it came: a stamp that is thought older than it is ends the life too soon.
+            cx.refresh_now();
             let user = match &mut event {
                 Event::Connected(stream) | Event::Room(stream) | Event::Filled { stream, .. } => {
                     stream.user()

@@ -2,9 +2,10 @@
 
 mod doors;
 mod intake;
+mod late;
 mod memory;
 
-use super::{crc_of, fault_of, group_options, head_of, nonce};
+use super::{crc_of, fault_of, group_options, has_plenty, head_of, nonce};
 use crate::client::Answer as Counts;
 use crate::codec::{self, Expect, Side};
 use crate::frame::{Frame, Hand, Reply, Request};
@@ -16,6 +17,7 @@ use crate::{BufId, ConnId, Fault};
 use doors::Door;
 pub use doors::{DoorFigures, DoorNo};
 use intake::Intake;
+use late::Late;
 use memory::Memory;
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
@@ -24,6 +26,9 @@ use tgt_env::bufs::Bufs;
 use tgt_env::clock::Ticks;
 use tgt_reactor::{Cx, Work};
 use tgt_sock::{Event, Group, ListenOn, ListenerId, Payload, Refused, SockError, StreamId};
+
+/// How long what was queued before a connection's end has to get out.
+const LAST_WORDS: Duration = Duration::from_millis(100);
 
 /// What a port keeps to.
 #[derive(Clone, Debug)]
@@ -91,6 +96,8 @@ struct Conn {
     lane: Option<LaneRef>,
     /// A request whose data is on its way: its buffer, or how much is to be read over.
     current: Option<Current>,
+    /// Answers to beats: they do not wait behind data.
+    urgent: VecDeque<Frame>,
     backlog: VecDeque<Outgoing>,
 }
 
@@ -104,7 +111,7 @@ struct Current {
 enum Outgoing {
     Frame(Frame),
     Reply(LaneRef, Reply),
-    /// Everything before it, then the end.
+    /// Everything before it that there is room for, then the end.
     End,
 }
 
@@ -123,6 +130,9 @@ pub struct ServerPort {
     gate_actions: Vec<GateAction>,
     actions: Vec<Action>,
     events: VecDeque<ServerEvent>,
+    /// When the clock was read last.
+    looked: Ticks,
+    late: Late,
 }
 
 impl ServerPort {
@@ -149,6 +159,7 @@ impl ServerPort {
     pub fn without_listener(cx: &mut Cx, server: ServerConfig, memory_max: u64) -> Result<Self, SockError> {
         let largest = u64::from(server.limits.data_max);
         assert!(memory_max >= largest, "memory_max of {memory_max} holds no request");
+        let late = Late::new(server.limits.lease_ns);
         Ok(Self {
             doors: Vec::new(),
             engine: Server::new(server.clone()),
@@ -162,6 +173,8 @@ impl ServerPort {
             gate_actions: Vec::new(),
             actions: Vec::new(),
             events: VecDeque::new(),
+            looked: cx.now(),
+            late,
         })
     }
 
@@ -183,6 +196,8 @@ impl ServerPort {
         self.group.begin(cx);
         loop {
             let Some(event) = self.group.next() else { break };
+            // What came is judged by a time after it came.
+            self.looked = cx.refresh_now();
             match event {
                 Event::Accepted { listener, stream } => {
                     let (id, peer) = (stream.id(), stream.peer());
@@ -207,9 +222,10 @@ impl ServerPort {
                     let id = ConnId(stream.user());
                     self.filled(cx, id, payload);
                 }
-                Event::Sent { payload, .. } | Event::Unsent { payload, .. } => {
+                Event::Sent { payload, user, .. } | Event::Unsent { payload, user, .. } => {
                     cx.lender().give_back(payload.bufs);
                     self.memory.returned(cx, BufId(payload.tag as u32));
+                    self.drain(cx, ConnId(user));
                 }
                 Event::Unfilled { payload, .. } => {
                     let id = BufId(payload.tag as u32);
@@ -238,12 +254,19 @@ impl ServerPort {
             self.engine.on(now, Happened::Tick, &mut self.actions);
         }
         self.act(cx);
+        self.judge_late(cx);
+        self.looked = cx.now();
     }
 
     /// What the port has to tell.
     #[expect(clippy::should_implement_trait, reason = "as a group's, it goes on after it said None")]
     pub fn next(&mut self) -> Option<ServerEvent> {
-        self.events.pop_front()
+        loop {
+            match self.events.pop_front()? {
+                ServerEvent::Request(incoming) if !self.may_begin(&incoming) => self.late.put(incoming),
+                event => return Some(event),
+            }
+        }
     }
 
     /// Ends a turn: everything queued goes out. Returns what the poller is to return.
@@ -283,7 +306,16 @@ impl ServerPort {
         let (result, bytes, buf) = (counts.result, counts.bytes, execute.buf);
         let answered = Answered { lane, at, result, bytes, user_len: told.len() as u16, buf };
         self.engine.on(cx.now().as_ns(), Happened::Answer(answered), &mut self.actions);
+        // Before another life may take its place.
+        self.forget(lane);
         self.act(cx);
+    }
+
+    /// Lets go what was kept for the slots of a life, if nothing of it is left.
+    fn forget(&mut self, lane: LaneRef) {
+        if !self.engine.knows(lane) {
+            self.kept[lane.at as usize] = Vec::new();
+        }
     }
 
     fn accepted(&mut self, cx: &mut Cx, listener: ListenerId, stream: StreamId, peer: SocketAddr) {
@@ -302,10 +334,18 @@ impl ServerPort {
         self.turns[place] = self.turns[place].wrapping_add(1);
         let id = ConnId(u64::from(self.turns[place]) << 32 | place as u64);
         let expect = Expect::hand(Side::Client);
-        let (current, backlog) = (None, VecDeque::new());
-        let conn =
-            Conn { id, stream, expect, digest: false, proved: false, door, lane: None, current, backlog };
-        self.conns[place] = Some(conn);
+        self.conns[place] = Some(Conn {
+            id,
+            stream,
+            expect,
+            digest: false,
+            proved: false,
+            door,
+            lane: None,
+            current: None,
+            urgent: VecDeque::new(),
+            backlog: VecDeque::new(),
+        });
         if let Some(mut stream) = self.group.stream(stream) {
             stream.set_user(id.0);
         }
@@ -443,17 +483,22 @@ impl ServerPort {
                     if self.kept.len() <= at {
                         self.kept.resize_with(at + 1, Vec::new);
                     }
-                    self.kept[at].clear();
                     self.kept[at].resize_with(usize::from(self.server.limits.depth), Kept::default);
                 }
                 self.events.push_back(ServerEvent::Link(link));
+                if let Link::Down { lane, .. } = link {
+                    self.forget(lane);
+                }
             }
         }
     }
 
     fn send(&mut self, cx: &mut Cx, id: ConnId, what: Outgoing) {
         if let Some(conn) = self.conn_mut(id) {
-            conn.backlog.push_back(what);
+            match what {
+                Outgoing::Frame(frame @ Frame::Pong { .. }) => conn.urgent.push_back(frame),
+                what => conn.backlog.push_back(what),
+            }
             self.drain(cx, id);
         }
     }
@@ -466,29 +511,42 @@ impl ServerPort {
             return;
         };
         let Some(mut stream) = self.group.stream(conn.stream) else { return };
+        while let Some(frame) = conn.urgent.front() {
+            match stream.send(&codec::head_of(frame, &[], None)) {
+                Ok(()) => drop(conn.urgent.pop_front()),
+                Err(_) => break,
+            }
+        }
         while let Some(what) = conn.backlog.front() {
             let sent = match what {
                 Outgoing::Frame(Frame::Hand(hand)) => stream.send(&codec::encode_hand(hand)),
                 Outgoing::Frame(frame) => stream.send(&codec::head_of(frame, &[], None)),
                 Outgoing::End => {
-                    stream.finish(Duration::from_millis(100));
+                    stream.finish(LAST_WORDS);
                     self.conns[place] = None;
                     return;
                 }
+                Outgoing::Reply(..) if has_plenty(&stream) => Err(Refused::Full),
                 Outgoing::Reply(lane, reply) => {
-                    let kept = &mut self.kept[lane.at as usize][usize::from(reply.at.slot.0)];
-                    // What the client has meanwhile said it has is not kept any more.
-                    let needed = kept.use_no == reply.at.use_no && self.engine.is_answered(*lane, reply.at);
-                    if needed {
-                        send_reply(cx, &mut stream, conn.digest, kept, &mut self.memory, reply)
-                    } else {
-                        Ok(())
+                    let kept = self.kept[lane.at as usize].get_mut(usize::from(reply.at.slot.0));
+                    let kept = kept.filter(|kept| kept.use_no == reply.at.use_no);
+                    // What the client has meanwhile said it has is not kept any more, nor is anything of a life that is over.
+                    match kept.filter(|_| self.engine.is_answered(*lane, reply.at)) {
+                        Some(kept) => send_reply(cx, &mut stream, conn.digest, kept, &mut self.memory, reply),
+                        None => Ok(()),
                     }
                 }
             };
             match sent {
                 Ok(()) => drop(conn.backlog.pop_front()),
-                Err(Refused::Full) => return,
+                Err(Refused::Full) => {
+                    // A peer that reads nothing any more makes no room for the end, and holds memory until it comes.
+                    if matches!(conn.backlog.back(), Some(Outgoing::End)) {
+                        stream.finish(LAST_WORDS);
+                        self.conns[place] = None;
+                    }
+                    return;
+                }
                 // Its end is told by `Closed`.
                 Err(Refused::Ending) => return conn.backlog.clear(),
             }
