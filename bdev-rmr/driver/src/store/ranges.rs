@@ -5,7 +5,7 @@ use super::disk::memory;
 use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
 use std::time::Duration;
-use tgt_bdev::{Bufs, Cx, Desc, DoneQueue, Io, IoChannel, IoStatus, Op, Tag, Work};
+use tgt_bdev::{Bdev, Bufs, Cx, Desc, DoneQueue, Io, IoChannel, IoStatus, Op, Tag, Work};
 use tgt_reactor::{CallError, Handle, Poller, Stop};
 
 /// Most bytes of one IO.
@@ -88,9 +88,9 @@ impl RangeJob {
 }
 
 struct RangePoller {
-    channel: IoChannel,
-    /// Dropped after the channel.
-    _desc: Arc<Desc>,
+    /// Both go before the answer is given: who waited for it may claim the bdev anew.
+    held: Option<(IoChannel, Arc<Desc>)>,
+    bdev: Arc<Bdev>,
     done: DoneQueue,
     job: RangeJob,
     reply: SyncSender<Result<Vec<u8>, RangeError>>,
@@ -111,8 +111,8 @@ impl RangePoller {
         reply: SyncSender<Result<Vec<u8>, RangeError>>,
     ) -> Self {
         Self {
-            channel,
-            _desc: desc,
+            bdev: desc.bdev().clone(),
+            held: Some((channel, desc)),
             done: DoneQueue::default(),
             job,
             reply,
@@ -126,7 +126,7 @@ impl RangePoller {
 
     /// The next IO; `None`: the job is done.
     fn next_io(&mut self, cx: &mut Cx) -> Result<Option<Io>, IoStatus> {
-        let block = u64::from(self.channel.bdev().block_size());
+        let block = u64::from(self.bdev.block_size());
         let alloc = |cx: &mut Cx, len: u64| memory(cx, len as u32).map_err(|_| IoStatus::INTERNAL);
         let (what, op, offset, len, bufs) = match &self.job {
             RangeJob::Read { offset, len } => {
@@ -173,7 +173,8 @@ impl RangePoller {
 
     fn end(&mut self, result: Result<(), IoStatus>) -> Work {
         let (what, offset, len) = self.step.unwrap_or(("memory", 0, 0));
-        let bdev = self.channel.bdev().name().to_owned();
+        let bdev = self.bdev.name().to_owned();
+        self.held = None;
         let result = result.map(|()| std::mem::take(&mut self.read));
         let result = result.map_err(|status| RangeError::Io { bdev, what, offset, len, status });
         // Nobody waits any more: it took too long.
@@ -184,7 +185,9 @@ impl RangePoller {
 
 impl Poller for RangePoller {
     fn poll(&mut self, cx: &mut Cx) -> Work {
-        let work = self.channel.poll(cx, &mut self.done);
+        let Some((channel, _)) = &mut self.held else { return Work::Over };
+        let work = channel.poll(cx, &mut self.done);
+        let idle = channel.in_flight() == 0;
         if let Some(done) = self.done.pop() {
             let finished = done.finish();
             if !finished.status.is_ok() {
@@ -193,20 +196,20 @@ impl Poller for RangePoller {
             let len = self.step.map_or(0, |(_, _, len)| len);
             self.took(&finished.bufs, len);
         }
-        if self.channel.in_flight() > 0 {
+        if !idle {
             return work;
         }
         if self.stopping {
             return Work::Over;
         }
-        match self.next_io(cx) {
-            Ok(Some(io)) => {
+        match (self.next_io(cx), &mut self.held) {
+            (Ok(Some(io)), Some((channel, _))) => {
                 // One at a time: there is room.
-                self.channel.submit(cx, io).expect("a channel has room for one IO");
+                channel.submit(cx, io).expect("a channel has room for one IO");
                 Work::Busy
             }
-            Ok(None) => self.end(Ok(())),
-            Err(status) => self.end(Err(status)),
+            (Ok(_), _) => self.end(Ok(())),
+            (Err(status), _) => self.end(Err(status)),
         }
     }
 
@@ -216,6 +219,7 @@ impl Poller for RangePoller {
 
     fn stop(&mut self, _cx: &mut Cx) -> Stop {
         self.stopping = true;
-        if self.channel.in_flight() == 0 { Stop::Done } else { Stop::Draining }
+        let idle = self.held.as_ref().is_none_or(|(channel, _)| channel.in_flight() == 0);
+        if idle { Stop::Done } else { Stop::Draining }
     }
 }
