@@ -2,7 +2,7 @@
 
 use crate::raw::RawEnvelope;
 use crate::{FormatError, MemberId, PoolId};
-use zerocopy::{FromBytes, IntoBytes};
+use zerocopy::FromBytes;
 
 const MAGIC: u32 = u32::from_le_bytes(*b"RMRL");
 const CLIENT: u8 = 0xff;
@@ -81,6 +81,11 @@ impl Envelope {
 
     /// Appends its bytes.
     pub fn encode_to(&self, bytes: &mut Vec<u8>) {
+        bytes.extend_from_slice(&self.encode());
+    }
+
+    /// Its bytes.
+    pub fn encode(&self) -> [u8; Self::SIZE] {
         let raw = RawEnvelope {
             magic: MAGIC.into(),
             kind: self.kind as u8,
@@ -91,7 +96,7 @@ impl Envelope {
             sender: self.sender.into(),
             reserved_end: [0; 8],
         };
-        bytes.extend_from_slice(raw.as_bytes());
+        zerocopy::transmute!(raw)
     }
 
     /// From the front of a header, and what follows.

@@ -61,7 +61,7 @@ impl Requests {
         Some(request)
     }
 
-    fn used(&self) -> usize {
+    pub(super) fn used(&self) -> usize {
         self.slots.len() - self.free.len()
     }
 

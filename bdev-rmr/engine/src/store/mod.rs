@@ -394,6 +394,11 @@ impl Store {
         self.meta.dirty_chunks()
     }
 
+    /// Requests that were taken and are not answered. One that was seen before is not taken, and never answered.
+    pub fn requests(&self) -> usize {
+        self.requests.used()
+    }
+
     /// Live intent entries.
     pub fn live_entries(&self) -> usize {
         self.entries.len()

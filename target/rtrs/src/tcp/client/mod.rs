@@ -253,7 +253,7 @@ impl ClientPort {
         self.with(cx, no, |lane, cx, _| lane.engine.end_life(cx.now().as_ns(), &mut lane.actions));
     }
 
-    /// Submits a request of `user`. It ends with [`ClientEvent::Done`], never in this call.
+    /// Submits a request of `user`. It ends with [`ClientEvent::Done`], never in this call. Refused if the lane is gone.
     ///
     /// # Errors
     /// If it is not taken, with its memory.
@@ -264,7 +264,15 @@ impl ClientPort {
         user: UserNo,
         request: Submission<'_>,
     ) -> Result<(), (Bufs, Refusal)> {
+        if !self.has_lane(no) {
+            return Err((request.bufs, Refusal::Refused(SubmitError::Dead)));
+        }
         self.with(cx, no, |lane, cx, io| lane.submit(cx, io, user, request))
+    }
+
+    /// Whether it is there: [`ClientEvent::Gone`] may wait to be taken.
+    fn has_lane(&self, no: LaneNo) -> bool {
+        self.lanes.get(usize::from(no.0)).is_some_and(Option::is_some)
     }
 
     /// Takes a header back for the next request.

@@ -6,7 +6,11 @@ use tgt_reactor::Cx;
 
 impl ClientPort {
     /// Gives a permit back that [`super::ClientEvent::Room`] told of and that was not submitted with.
+    /// Nothing if the lane is gone.
     pub fn forgo(&mut self, cx: &mut Cx, no: LaneNo, user: UserNo) {
+        if !self.has_lane(no) {
+            return;
+        }
         self.with(cx, no, |lane, _, _| {
             let mut at = 0;
             while at < lane.handed.len() {
@@ -24,6 +28,7 @@ impl ClientPort {
     /// memory a stream still has is no longer under way for the engine: the caller counts its own.
     pub fn detach(&mut self, cx: &mut Cx, no: LaneNo, user: UserNo) -> bool {
         self.forgo(cx, no, user);
-        self.lane(no).detach(user)
+        // Users of a lane that is gone went with it; who was told so does not know it yet.
+        !self.has_lane(no) || self.lane(no).detach(user)
     }
 }

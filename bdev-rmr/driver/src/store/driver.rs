@@ -1,0 +1,612 @@
+//! One store: what comes in becomes events of its engine, what the engine wants is done.
+
+use super::asks::{AskKind, AskNo, Asks};
+use super::buffers::{Buffers, Memory};
+use super::clients::Clients;
+use super::disk::{Disk, Ended, Home, What};
+use super::image::OpenedStore;
+use super::links::{Links, Peers, Sender};
+use super::status::{EngineStatus, Phase, StoreStatus};
+use crate::hail::Peer;
+use crc_fast::{CrcAlgorithm, Digest};
+use rmr_engine::store::{Service, Store};
+use rmr_engine::{DiskOp, Party, ResyncLimits, StoreAction, StoreEvent};
+use rmr_proto::disk::Superblock;
+use rmr_proto::envelope::{Envelope, Kind, Status};
+use rmr_proto::{BufId, IoOp, IoReply, IoRequest, MemberId, Msg, PoolId, wire};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+use tgt_bdev::{Bufs, Cx, Desc, Event, Ticks, Work};
+use tgt_rtrs::Direction;
+use tgt_rtrs::client::Answer as Counts;
+use tgt_rtrs::frame::USER_MAX;
+use tgt_rtrs::hub::Hub;
+use tgt_rtrs::server::LaneRef;
+use tgt_rtrs::tcp::{Answer, Incoming};
+
+/// The bdev, while the store has it.
+struct Held {
+    disk: Disk,
+    /// Dropped after the channel.
+    _desc: Arc<Desc>,
+}
+
+/// One store.
+pub(super) struct StoreDriver {
+    superblock: Superblock,
+    sender: Sender,
+    bdev: String,
+    phase: Phase,
+    why: Option<String>,
+    since: SystemTime,
+    engine: Option<Store>,
+    limits: ResyncLimits,
+    held: Option<Held>,
+    /// Whoever opens the store again in this process names another boot.
+    cache_lost: bool,
+    asks: Asks,
+    buffers: Buffers,
+    clients: Clients,
+    links: Links,
+    out: Vec<StoreAction>,
+    /// The read that the engine is being told of.
+    current: Option<AskNo>,
+    /// The header of the answer being given.
+    header: Vec<u8>,
+}
+
+impl StoreDriver {
+    /// Opens its channel on this reactor.
+    pub(super) fn new(cx: &mut Cx, opened: OpenedStore) -> Result<Self, tgt_bdev::OpenError> {
+        let OpenedStore { desc, store, superblock, data, limits } = opened;
+        let channel = desc.open_channel(cx)?;
+        let bdev = desc.bdev().name().to_owned();
+        let disk = Disk::new(channel, data, superblock.geometry.block_shift());
+        let Superblock { pool, member, incarnation, .. } = superblock;
+        let sender = Sender { pool, member, incarnation: incarnation.0 };
+        Ok(Self {
+            superblock,
+            sender,
+            bdev,
+            phase: Phase::Open,
+            why: None,
+            since: SystemTime::now(),
+            engine: Some(store),
+            limits,
+            held: Some(Held { disk, _desc: desc }),
+            cache_lost: false,
+            asks: Asks::default(),
+            buffers: Buffers::default(),
+            clients: Clients::default(),
+            links: Links::new(sender),
+            out: Vec::new(),
+            current: None,
+            header: Vec::new(),
+        })
+    }
+
+    pub(super) fn pool(&self) -> PoolId {
+        self.superblock.pool
+    }
+
+    pub(super) fn phase(&self) -> Phase {
+        self.phase
+    }
+
+    /// A flush failed, and that is not durable.
+    pub(super) fn cache_lost(&self) -> bool {
+        self.cache_lost
+    }
+
+    pub(super) fn superblock(&self) -> &Superblock {
+        &self.superblock
+    }
+
+    pub(super) fn set_limits(&mut self, limits: ResyncLimits) {
+        self.limits = limits;
+        if let Some(engine) = &mut self.engine {
+            engine.set_resync_limits(limits);
+        }
+    }
+
+    // What comes in.
+
+    /// A read or write of a client. Its message stands behind the envelope.
+    pub(super) fn on_io(&mut self, cx: &mut Cx, hub: &Hub, envelope: &Envelope, incoming: Incoming) {
+        if let Err(status) = self.takes_requests() {
+            return self.answer_status(cx, hub, Kind::Io, incoming, status);
+        }
+        let message = &incoming.header[Envelope::SIZE..];
+        // The number is the buffer's once it is known that there is one.
+        let decoded = wire::decode(message, Some(BufId(0)));
+        let Ok((pool, Msg::Io(io, payload))) = decoded else {
+            return self.answer_status(cx, hub, Kind::Io, incoming, Status::NotUnderstood);
+        };
+        let fits = pool == self.pool()
+            && envelope.from.is_none()
+            && envelope.length as usize == message.len()
+            && self.data_fits(&io, payload.is_some(), &incoming);
+        if !fits {
+            return self.answer_status(cx, hub, Kind::Io, incoming, Status::NotUnderstood);
+        }
+        let client = self.client(cx, hub, envelope.sender);
+        let ask = match self.asks.put(incoming, AskKind::Io { client, tag: io.tag }) {
+            Ok(ask) => ask,
+            Err(incoming) => {
+                return self.answer_status(cx, hub, Kind::Io, incoming, Status::NotUnderstood);
+            }
+        };
+        let buf = payload.map(|_| self.buffers.put(Memory::Ask(ask)));
+        let before = self.engine.as_ref().map_or(0, Store::requests);
+        self.current = Some(ask);
+        self.feed(cx, hub, StoreEvent::Msg(Party::Client(client), Msg::Io(io, buf)));
+        self.current = None;
+        // A number that the engine has seen before: it says nothing, and nobody else would.
+        let taken = self.engine.as_ref().map_or(0, Store::requests) > before;
+        if !taken && let Some(incoming) = self.asks.take(ask) {
+            self.answer_status(cx, hub, Kind::Io, incoming, Status::NotUnderstood);
+        }
+    }
+
+    /// Is the memory that came, or that an answer may have, just as long as the range?
+    fn data_fits(&self, io: &IoRequest, payload: bool, incoming: &Incoming) -> bool {
+        let bytes = u64::from(io.range.count) << self.superblock.geometry.block_shift();
+        let (wanted, direction) = match io.op {
+            IoOp::Read => (bytes, Direction::Read),
+            IoOp::Write | IoOp::WriteFua => (bytes, Direction::Write),
+            IoOp::Zero { .. } | IoOp::Flush => (0, incoming.execute.direction),
+        };
+        let carries = matches!(io.op, IoOp::Write | IoOp::WriteFua);
+        let there = u64::from(incoming.execute.bytes);
+        there == wanted && incoming.execute.direction == direction && payload == carries
+    }
+
+    /// Any other message. It stands behind the envelope, or in `data`; in the first case data is its payload.
+    pub(super) fn on_letter(
+        &mut self,
+        cx: &mut Cx,
+        hub: &Hub,
+        (envelope, data): (&Envelope, Option<&[u8]>),
+        incoming: Incoming,
+    ) {
+        if let Err(status) = self.takes_requests() {
+            return self.answer_status(cx, hub, Kind::Letter, incoming, status);
+        }
+        let message = data.unwrap_or(&incoming.header[Envelope::SIZE..]);
+        let has_payload = data.is_none() && incoming.execute.bytes > 0;
+        let decoded = wire::decode(message, has_payload.then_some(BufId(0)));
+        let (mut msg, fits) = match decoded {
+            Ok((_, Msg::Io(..))) | Err(_) => {
+                return self.answer_status(cx, hub, Kind::Letter, incoming, Status::NotUnderstood);
+            }
+            Ok((pool, msg)) => {
+                let fits = self.payload_fits(&msg, has_payload, &incoming);
+                (msg, fits && pool == self.pool() && envelope.from != Some(self.sender.member))
+            }
+        };
+        if !fits {
+            return self.answer_status(cx, hub, Kind::Letter, incoming, Status::NotUnderstood);
+        }
+        let party = match envelope.from {
+            Some(member) => Party::Member(member),
+            None => Party::Client(self.client(cx, hub, envelope.sender)),
+        };
+        if let Msg::CopyReply { buf: Some(buf), .. } = &mut msg {
+            // Answered when the engine gives the memory back.
+            let ask =
+                self.asks.put(incoming, AskKind::Letter).expect("letters have no tag to meet another's");
+            *buf = self.buffers.put(Memory::Ask(ask));
+            return self.feed(cx, hub, StoreEvent::Msg(party, msg));
+        }
+        self.feed(cx, hub, StoreEvent::Msg(party, msg));
+        // What made the store close itself is no letter's fault.
+        self.answer_status(cx, hub, Kind::Letter, incoming, Status::Done);
+    }
+
+    /// Only a chunk travels with a letter, and all of it.
+    fn payload_fits(&self, msg: &Msg, has_payload: bool, incoming: &Incoming) -> bool {
+        match msg {
+            Msg::CopyReply { buf: Some(_), .. } => {
+                let geometry = &self.superblock.geometry;
+                let block = 1u64 << geometry.block_shift();
+                let (there, chunk) = (u64::from(incoming.execute.bytes), block << geometry.chunk_shift());
+                has_payload && there > 0 && there <= chunk && there.is_multiple_of(block)
+            }
+            Msg::IoReply(..) => false,
+            _ => !has_payload,
+        }
+    }
+
+    /// A client asks for letters.
+    pub(super) fn on_collect(&mut self, cx: &mut Cx, hub: &Hub, envelope: &Envelope, incoming: Incoming) {
+        if let Err(status) = self.takes_requests() {
+            return self.answer_status(cx, hub, Kind::Collect, incoming, status);
+        }
+        if envelope.from.is_some() || incoming.execute.direction != Direction::Read {
+            return self.answer_status(cx, hub, Kind::Collect, incoming, Status::NotUnderstood);
+        }
+        let client = self.client(cx, hub, envelope.sender);
+        if let Some(older) = self.clients.collect(client, incoming) {
+            self.answer_status(cx, hub, Kind::Collect, older, Status::Done);
+        }
+        self.deliver(cx, hub, client);
+    }
+
+    /// Somebody says whom he means, and a client where the others are.
+    pub(super) fn on_hail(
+        &mut self,
+        cx: &mut Cx,
+        hub: &Hub,
+        (from, member): (Option<MemberId>, u8),
+        peers: Vec<Peer>,
+        incoming: Incoming,
+    ) {
+        let status = match self.takes_requests() {
+            Ok(()) if usize::from(member) != self.sender.member.index() => Status::OtherMember,
+            Ok(()) => Status::Done,
+            Err(status) => status,
+        };
+        if status == Status::Done && from.is_none() {
+            self.links.set_peers(cx, hub, peers);
+        }
+        let superblock = self.superblock.encode();
+        self.header.clear();
+        Envelope { status, ..self.sender.envelope(Kind::Hail, superblock.len()) }.encode_to(&mut self.header);
+        self.header.extend_from_slice(&superblock);
+        self.answer(cx, hub, incoming, 0);
+    }
+
+    /// What came on this lane and waits for letters has nobody to go to.
+    pub(super) fn on_lane_down(&mut self, cx: &mut Cx, hub: &Hub, lane: LaneRef) {
+        while let Some(collect) = self.clients.take_of_lane(lane) {
+            self.answer_status(cx, hub, Kind::Collect, collect, Status::Done);
+        }
+    }
+
+    fn takes_requests(&self) -> Result<(), Status> {
+        match self.phase {
+            Phase::Open => Ok(()),
+            Phase::Latched => Err(Status::Latched),
+            Phase::Closing | Phase::Closed => Err(Status::NoPool),
+        }
+    }
+
+    /// What the engine calls the client with this nonce.
+    fn client(&mut self, cx: &mut Cx, hub: &Hub, nonce: u64) -> u32 {
+        let no = self.clients.number(nonce);
+        let asks = &self.asks;
+        if let Some(collect) = self.clients.forget(|other| !asks.any_of(other)) {
+            self.answer_status(cx, hub, Kind::Collect, collect, Status::Done);
+        }
+        no
+    }
+
+    // The turn.
+
+    /// What the disk has done, what time it is, what links have to say.
+    pub(super) fn poll(&mut self, cx: &mut Cx, hub: &Hub, peers: &dyn Peers) -> Work {
+        let mut work = self.poll_disk(cx, hub);
+        let now = cx.now().as_ns();
+        if self.phase == Phase::Open
+            && let Some(engine) = &self.engine
+        {
+            if now >= engine.next_timeout() {
+                self.feed(cx, hub, StoreEvent::Tick);
+                work = work.max(Work::Busy);
+            }
+            if self.links.poll(cx, hub, peers) {
+                work = work.max(Work::Busy);
+            }
+            let due = self.engine.as_ref().map_or(u64::MAX, Store::next_timeout);
+            cx.wake_at(Ticks::from_duration(Duration::from_nanos(due)));
+        }
+        self.finish_closing();
+        work
+    }
+
+    fn poll_disk(&mut self, cx: &mut Cx, hub: &Hub) -> Work {
+        let Some(held) = &mut self.held else { return Work::Idle };
+        let mut work = held.disk.poll(cx);
+        while let Some(event) = self.held.as_mut().and_then(|held| held.disk.take_event()) {
+            work = Work::Busy;
+            match event {
+                Event::Removed => {
+                    self.close(cx, hub, Phase::Closing, &format!("bdev {:?} was removed", self.bdev));
+                }
+                Event::Resized(_) | Event::Late(_) => {}
+            }
+        }
+        while let Some(ended) = self.held.as_mut().and_then(|held| held.disk.next()) {
+            work = Work::Busy;
+            self.on_ended(cx, hub, ended);
+        }
+        work
+    }
+
+    fn on_ended(&mut self, cx: &mut Cx, hub: &Hub, ended: Ended) {
+        let Ended { what, home, bufs, status, flush } = ended;
+        let ok = status.is_ok();
+        if !ok {
+            self.note_failure(what.op(), status, flush);
+        }
+        let crc = matches!(what, What::Checksum(_)).then(|| ok.then(|| crc_of(&bufs)));
+        let memory = self.home_again(cx, hub, home, bufs, matches!(what, What::Read(_)));
+        if self.engine.is_none() {
+            return;
+        }
+        let event = match (what, crc) {
+            (What::Checksum(op), crc) => StoreEvent::Checksum { op, crc: crc.flatten() },
+            (What::Read(op), _) => {
+                let buf = memory.filter(|_| ok).map(|memory| self.buffers.put(memory));
+                StoreEvent::Disk { op, ok, buf }
+            }
+            (What::Done(op), _) => StoreEvent::Disk { op, ok, buf: None },
+        };
+        self.feed(cx, hub, event);
+    }
+
+    /// Memory comes back from the disk. What the engine does not want is done with: a letter whose data is written is
+    /// answered, and so is what a closing store held.
+    fn home_again(&mut self, cx: &mut Cx, hub: &Hub, home: Home, bufs: Bufs, wanted: bool) -> Option<Memory> {
+        let Home::Ask(ask) = home else { return wanted.then_some(Memory::Own(bufs)) };
+        self.asks.give_back(ask, bufs);
+        let kind = self.asks.kind(ask)?;
+        if kind == AskKind::Letter || self.engine.is_none() {
+            let (kind, status) = match kind {
+                AskKind::Letter => (Kind::Letter, Status::Done),
+                AskKind::Io { .. } => (Kind::Io, Status::NoPool),
+            };
+            let incoming = self.asks.take(ask)?;
+            self.answer_status(cx, hub, kind, incoming, status);
+            return None;
+        }
+        wanted.then_some(Memory::Ask(ask))
+    }
+
+    fn note_failure(&mut self, op: DiskOp, status: tgt_bdev::IoStatus, flush: bool) {
+        tracing::warn!(bdev = self.bdev, ?op, status = status.text(), "a store's disk failed");
+        if op == DiskOp::Meta && self.phase == Phase::Open {
+            self.why = Some(format!("bdev {:?} failed to write metadata: {}", self.bdev, status.text()));
+        }
+        // With an engine it is the engine's to remember.
+        self.cache_lost |= flush && self.engine.is_none();
+    }
+
+    // Out of the engine.
+
+    fn feed(&mut self, cx: &mut Cx, hub: &Hub, event: StoreEvent) {
+        let Some(engine) = &mut self.engine else { return };
+        let mut out = std::mem::take(&mut self.out);
+        engine.on(cx.now().as_ns(), event, &mut out);
+        let latched = engine.service() == Service::Latched;
+        for action in out.drain(..) {
+            self.act(cx, hub, action);
+        }
+        self.out = out;
+        if latched && self.phase == Phase::Open {
+            let why = self.why.take().unwrap_or_else(|| "its disk took no metadata".to_owned());
+            self.close(cx, hub, Phase::Latched, &why);
+        }
+    }
+
+    fn act(&mut self, cx: &mut Cx, hub: &Hub, action: StoreAction) {
+        match action {
+            StoreAction::Send(Party::Client(client), Msg::IoReply(reply, buf)) => {
+                self.reply(cx, hub, client, reply, buf);
+            }
+            StoreAction::Send(Party::Client(client), msg) => {
+                let mut letter = self.clients.blank();
+                wire::encode_to(self.superblock.pool, &msg, &mut letter);
+                self.clients.post(client, letter);
+                self.deliver(cx, hub, client);
+            }
+            StoreAction::Send(Party::Member(member), msg) => self.send(cx, hub, member, &msg),
+            StoreAction::Release(buf) => {
+                self.release(cx, hub, buf);
+            }
+            action => self.act_on_disk(cx, action),
+        }
+    }
+
+    fn act_on_disk(&mut self, cx: &mut Cx, action: StoreAction) {
+        let Some(Held { disk, .. }) = &mut self.held else { return };
+        match action {
+            StoreAction::Write { op, range, buf, fua, .. } => {
+                let (bufs, home) = match buf.and_then(|buf| self.buffers.take(buf)) {
+                    Some(Memory::Ask(ask)) => (self.asks.lend(ask), Home::Ask(ask)),
+                    Some(Memory::Own(bufs)) => (bufs, Home::Own),
+                    None => (Bufs::none(), Home::Own),
+                };
+                disk.write(cx, op, range, (bufs, home), fua);
+            }
+            StoreAction::Read { op: op @ DiskOp::Request(_), range } if self.current.is_some() => {
+                let into = self.current.map(|ask| (self.asks.lend(ask), ask));
+                disk.read(cx, What::Read(op), range, into);
+            }
+            StoreAction::Read { op, range } => disk.read(cx, What::Read(op), range, None),
+            StoreAction::Checksum { op, range } => disk.read(cx, What::Checksum(op), range, None),
+            StoreAction::Flush { op } => disk.flush(cx, op),
+            StoreAction::MetaWrite { offset, bytes } => disk.meta(cx, offset, &bytes),
+            StoreAction::Send(..) | StoreAction::Release(_) => unreachable!("not for the disk"),
+        }
+    }
+
+    /// The engine's answer to a read or write.
+    fn reply(&mut self, cx: &mut Cx, hub: &Hub, client: u32, reply: IoReply, buf: Option<BufId>) {
+        let memory = buf.and_then(|buf| self.buffers.take(buf));
+        let with_data = matches!(memory, Some(Memory::Ask(_)));
+        let Some(incoming) = self.asks.of(client, reply.tag).and_then(|ask| self.asks.take(ask)) else {
+            tracing::error!(?reply, "an answer to a request that is not here");
+            return;
+        };
+        self.header.clear();
+        let at = Envelope::SIZE;
+        self.header.resize(at, 0);
+        wire::encode_to(self.superblock.pool, &Msg::IoReply(reply, buf), &mut self.header);
+        let length = self.header.len() - at;
+        seal(&mut self.header, &self.sender.envelope(Kind::Io, length));
+        let bytes = if with_data { incoming.bufs.len() } else { 0 };
+        self.answer(cx, hub, incoming, bytes);
+    }
+
+    fn send(&mut self, cx: &mut Cx, hub: &Hub, to: MemberId, msg: &Msg) {
+        let mut header = self.links.blank();
+        header.resize(Envelope::SIZE, 0);
+        wire::encode_to(self.superblock.pool, msg, &mut header);
+        let length = header.len() - Envelope::SIZE;
+        let envelope = self.sender.envelope(Kind::Letter, length);
+        let payload = match msg {
+            Msg::CopyReply { buf: Some(buf), .. } => self.buffers.take(*buf),
+            _ => None,
+        };
+        let bufs = match payload {
+            Some(Memory::Own(bufs)) => bufs,
+            // Nobody passes a request's memory on.
+            Some(memory @ Memory::Ask(_)) => {
+                let buf = self.buffers.put(memory);
+                return self.release(cx, hub, buf);
+            }
+            None if header.len() > usize::from(USER_MAX) => match super::disk::memory(cx, length as u32) {
+                Ok(mut bufs) => {
+                    bufs.copy_from_slice(0, &header[Envelope::SIZE..]);
+                    header.truncate(Envelope::SIZE);
+                    bufs
+                }
+                // As if it were lost.
+                Err(error) => return tracing::warn!(%error, "no memory for a letter to a member"),
+            },
+            None => Bufs::none(),
+        };
+        seal(&mut header, &envelope);
+        self.links.post(to, header, bufs);
+    }
+
+    /// The engine does not want a buffer.
+    fn release(&mut self, cx: &mut Cx, hub: &Hub, buf: BufId) {
+        let Some(Memory::Ask(ask)) = self.buffers.take(buf) else { return };
+        // That of a read or write is answered by the engine.
+        if self.asks.kind(ask) == Some(AskKind::Letter)
+            && let Some(incoming) = self.asks.take(ask)
+        {
+            self.answer_status(cx, hub, Kind::Letter, incoming, Status::Done);
+        }
+    }
+
+    /// Gives a client its letters, as far as it has asked for them.
+    fn deliver(&mut self, cx: &mut Cx, hub: &Hub, client: u32) {
+        let in_header = usize::from(USER_MAX) - Envelope::SIZE;
+        let room = |incoming: &Incoming| in_header.max(incoming.execute.bytes as usize);
+        let Some((mut collect, letter)) = self.clients.deliver(client, room) else { return };
+        self.header.clear();
+        let letter = match letter {
+            Ok(letter) => letter,
+            Err(length) => {
+                let envelope = self.sender.envelope(Kind::Collect, length);
+                Envelope { status: Status::Larger, ..envelope }.encode_to(&mut self.header);
+                return self.answer(cx, hub, collect, 0);
+            }
+        };
+        self.sender.envelope(Kind::Collect, letter.len()).encode_to(&mut self.header);
+        let mut bytes = 0;
+        if letter.len() <= in_header {
+            self.header.extend_from_slice(&letter);
+        } else {
+            collect.bufs.copy_from_slice(0, &letter);
+            bytes = letter.len() as u32;
+        }
+        self.clients.recycle(letter);
+        self.answer(cx, hub, collect, bytes);
+    }
+
+    /// Answers with no more than a status.
+    fn answer_status(&mut self, cx: &mut Cx, hub: &Hub, kind: Kind, incoming: Incoming, status: Status) {
+        self.header.clear();
+        Envelope { status, ..self.sender.envelope(kind, 0) }.encode_to(&mut self.header);
+        self.answer(cx, hub, incoming, 0);
+    }
+
+    fn answer(&mut self, cx: &mut Cx, hub: &Hub, incoming: Incoming, bytes: u32) {
+        let counts = Counts { result: Ok(0), bytes, user_len: 0 };
+        hub.answer(cx, Answer { incoming, counts, header: &self.header });
+    }
+
+    // The end.
+
+    /// Ends the engine's work: everything that does not wait for the disk is answered now.
+    pub(super) fn close(&mut self, cx: &mut Cx, hub: &Hub, phase: Phase, why: &str) {
+        if matches!(self.phase, Phase::Closing | Phase::Closed) {
+            return;
+        }
+        let status = if phase == Phase::Latched { Status::Latched } else { Status::NoPool };
+        tracing::warn!(bdev = self.bdev, member = %self.sender.member, why, "a store is {}", phase.name());
+        (self.phase, self.why, self.since) = (phase, Some(why.to_owned()), SystemTime::now());
+        self.cache_lost |= self.engine.as_ref().is_some_and(Store::lost_cache_unnoted);
+        if phase != Phase::Latched {
+            // What the disk still has ends without it. A latched one goes on until it has answered for that.
+            self.engine = None;
+            while let Some(incoming) = self.asks.take_any() {
+                self.answer_status(cx, hub, Kind::Io, incoming, status);
+            }
+            self.buffers = Buffers::default();
+        }
+        while let Some(collect) = self.clients.take_any() {
+            self.answer_status(cx, hub, Kind::Collect, collect, status);
+        }
+        self.links.end(cx, hub);
+        self.finish_closing();
+    }
+
+    /// Lets go of the bdev when the disk has nothing any more.
+    fn finish_closing(&mut self) {
+        let idle = self.held.as_ref().is_none_or(|held| held.disk.under_way() == 0);
+        if self.phase == Phase::Closing && idle {
+            (self.held, self.phase) = (None, Phase::Closed);
+        }
+    }
+
+    pub(super) fn status(&self) -> StoreStatus {
+        let (clients, unread) = self.clients.figures();
+        let engine = self.engine.as_ref().map(|engine| EngineStatus {
+            service: engine.service(),
+            fencing: engine.is_fencing(),
+            record: engine.durable().record,
+            dirty_chunks: engine.dirty_chunks(),
+            entries: engine.live_entries(),
+            copying: engine.copying(),
+            resync: engine.resync(),
+            limits: self.limits,
+        });
+        StoreStatus {
+            superblock: self.superblock,
+            bdev: self.bdev.clone(),
+            phase: self.phase,
+            why: self.why.clone(),
+            since: self.since,
+            engine,
+            requests: self.asks.len(),
+            on_disk: self.held.as_ref().map_or(0, |held| held.disk.under_way()),
+            buffers: self.buffers.in_use(),
+            clients,
+            letters_dropped: unread + self.links.dropped(),
+            links: self.links.status(),
+        }
+    }
+}
+
+/// Writes the envelope into the place kept for it at the front of a header.
+fn seal(header: &mut [u8], envelope: &Envelope) {
+    header[..Envelope::SIZE].copy_from_slice(&envelope.encode());
+}
+
+/// By way of the first-level cache.
+fn crc_of(bufs: &Bufs) -> u32 {
+    let mut digest = Digest::new(CrcAlgorithm::Crc32Iscsi);
+    let (mut window, mut at) = ([0; 4096], 0);
+    while at < bufs.len() {
+        let now = (bufs.len() - at).min(window.len() as u32);
+        bufs.copy_to_slice(at, &mut window[..now as usize]);
+        digest.update(&window[..now as usize]);
+        at += now;
+    }
+    digest.finalize() as u32
+}
