@@ -99,6 +99,12 @@ impl Envelope {
         zerocopy::transmute!(raw)
     }
 
+    /// Says, in an envelope's bytes and what was appended to them, how much that is.
+    pub fn close(bytes: &mut [u8]) {
+        let length = (bytes.len() - Self::SIZE) as u32;
+        bytes[8..12].copy_from_slice(&length.to_le_bytes());
+    }
+
     /// From the front of a header, and what follows.
     pub fn decode(bytes: &[u8]) -> Result<(Self, &[u8]), FormatError> {
         let what = "envelope";

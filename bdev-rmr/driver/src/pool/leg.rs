@@ -147,6 +147,7 @@ impl Pool {
         let envelope = self.envelope(if matches!(msg, Msg::Io(..)) { Kind::Io } else { Kind::Letter }, 0);
         envelope.encode_to(&mut header);
         wire::encode_to(self.id, msg, &mut header);
+        Envelope::close(&mut header);
         match msg {
             Msg::Io(io, Some(buf)) => {
                 debug_assert!(io.op.is_write());
