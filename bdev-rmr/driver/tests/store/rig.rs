@@ -3,9 +3,9 @@
 use bdev_malloc::MallocSpec;
 use bdev_rmr::hail::{Hail, Peer};
 use bdev_rmr::store::{
-    Closed, ImageError, NewStore, Node, NodeError, OpenedStore, Peers, StoreStatus, boot_number, create, open,
+    Closed, ImageError, NewStore, Node, NodeError, OpenOptions, OpenedStore, Peers, StoreStatus, boot_number,
+    create, open,
 };
-use rmr_engine::ResyncLimits;
 use rmr_proto::envelope::{Envelope, Kind, Status};
 use rmr_proto::{Incarnation, MemberId, Msg, PoolId, wire};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -119,7 +119,7 @@ impl Rig {
     }
 
     pub(crate) fn read(&self, bdev: &Arc<Bdev>) -> Result<OpenedStore, ImageError> {
-        open(&self.handles[1], bdev, POOL, boot_number(), ResyncLimits::default())
+        open(&self.handles[1], bdev, POOL, |_| boot_number(), OpenOptions::default())
     }
 
     pub(crate) fn open(&self, node: usize, bdev: &Arc<Bdev>) -> Result<(), NodeError> {
