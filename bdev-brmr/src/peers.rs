@@ -1,12 +1,45 @@
 //! Sessions of a storage node to the other members' nodes.
 
+use crate::store::Home;
 use bdev_rmr::hail::Peer;
 use bdev_rmr::store::Peers;
 use std::collections::BTreeMap;
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tgt_reactor::Handle;
 use tgt_rtrs::hub::SessionRef;
+use tgt_rtrs::server::ServerConfig;
 use tgt_rtrs::sessions::{PathSpec, PeerSpec, Sessions};
+
+/// Where stores live: the reactor on which the lanes of other hosts end.
+pub struct StorageNode {
+    reactor: Handle,
+    sessions: Arc<Sessions>,
+}
+
+impl StorageNode {
+    /// On this reactor; listeners have to be there.
+    #[must_use]
+    pub fn new(reactor: &Handle, sessions: &Arc<Sessions>) -> Self {
+        Self { reactor: reactor.clone(), sessions: sessions.clone() }
+    }
+}
+
+impl Home for StorageNode {
+    fn reactor(&self) -> Handle {
+        self.reactor.clone()
+    }
+
+    fn peers(&self) -> Box<dyn Peers> {
+        Box::new(PeerSessions::new(&self.sessions))
+    }
+
+    fn data_max(&self) -> u32 {
+        self.sessions
+            .transport()
+            .map_or(ServerConfig::default().limits.data_max, |transport| transport.max_io_size)
+    }
+}
 
 /// A peer by what a session to it is made of.
 type Way = (Vec<String>, Option<String>);
@@ -15,33 +48,34 @@ type Way = (Vec<String>, Option<String>);
 type Asked = Arc<Mutex<BTreeMap<Way, Option<SessionRef>>>>;
 
 /// Opens sessions on a thread of its own, as that may have to wait; a reactor asks, and asks again.
-pub struct PeerSessions {
+struct PeerSessions {
     asked: Asked,
-    ask: Sender<Peer>,
+    /// `None`: there was no thread to be had.
+    ask: Option<Sender<Peer>>,
 }
 
 impl PeerSessions {
-    /// # Errors
-    /// If there is no thread for it.
-    pub fn start(sessions: &Arc<Sessions>) -> std::io::Result<Self> {
+    fn new(sessions: &Arc<Sessions>) -> Self {
         let (ask, told) = channel::<Peer>();
         let (asked, sessions) = (Asked::default(), sessions.clone());
         let of = asked.clone();
-        // It ends with the last reactor that may ask.
-        std::thread::Builder::new().name("rmr peers".into()).spawn(move || {
-            for peer in told {
-                let opened = open(&sessions, &peer);
-                let mut asked = lock(&of);
-                match opened {
-                    Ok(session) => drop(asked.insert(way(&peer), Some(session))),
-                    Err(why) => {
-                        tracing::warn!(member = peer.member, %why, "no session to the node of another member");
-                        asked.remove(&way(&peer));
-                    }
-                }
-            }
-        })?;
-        Ok(Self { asked, ask })
+        // It ends with the reactor that may ask.
+        let thread = move || told.iter().for_each(|peer| answer(&sessions, &of, &peer));
+        let started = std::thread::Builder::new().name("rmr peers".into()).spawn(thread);
+        if let Err(error) = &started {
+            tracing::error!(%error, "no thread for sessions to other storage nodes: stores here copy nothing");
+        }
+        Self { asked, ask: started.is_ok().then_some(ask) }
+    }
+}
+
+fn answer(sessions: &Sessions, asked: &Asked, peer: &Peer) {
+    match open(sessions, peer) {
+        Ok(session) => drop(lock(asked).insert(way(peer), Some(session))),
+        Err(why) => {
+            tracing::warn!(member = peer.member, %why, "no session to the node of another member");
+            lock(asked).remove(&way(peer));
+        }
     }
 }
 
@@ -52,9 +86,9 @@ impl Peers for PeerSessions {
             Some(Some(_)) => asked.remove(&way(peer)).flatten(),
             Some(None) => None,
             None => {
-                asked.insert(way(peer), None);
-                // Without the thread nobody can be asked; the process stops then.
-                let _ = self.ask.send(peer.clone());
+                if self.ask.as_ref().is_some_and(|ask| ask.send(peer.clone()).is_ok()) {
+                    asked.insert(way(peer), None);
+                }
                 None
             }
         }

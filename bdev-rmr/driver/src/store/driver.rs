@@ -4,7 +4,7 @@ use super::asks::{AskKind, AskNo, Asks};
 use super::buffers::{Buffers, Memory};
 use super::clients::Clients;
 use super::disk::{Disk, Ended, Home, What};
-use super::image::OpenedStore;
+use super::image::{OpenOptions, OpenedStore};
 use super::links::{Links, Peers, Sender};
 use super::status::{EngineStatus, Phase, StoreStatus};
 use crate::hail::Peer;
@@ -40,7 +40,7 @@ pub(super) struct StoreDriver {
     why: Option<String>,
     since: SystemTime,
     engine: Option<Store>,
-    limits: ResyncLimits,
+    options: OpenOptions,
     held: Option<Held>,
     /// Whoever opens the store again in this process names another boot.
     cache_lost: bool,
@@ -58,7 +58,7 @@ pub(super) struct StoreDriver {
 impl StoreDriver {
     /// Opens its channel on this reactor.
     pub(super) fn new(cx: &mut Cx, opened: OpenedStore) -> Result<Self, tgt_bdev::OpenError> {
-        let OpenedStore { desc, store, superblock, data, limits } = opened;
+        let OpenedStore { desc, store, superblock, data, options } = opened;
         let channel = desc.open_channel(cx)?;
         let bdev = desc.bdev().name().to_owned();
         let disk = Disk::new(channel, data, superblock.geometry.block_shift());
@@ -72,7 +72,7 @@ impl StoreDriver {
             why: None,
             since: SystemTime::now(),
             engine: Some(store),
-            limits,
+            options,
             held: Some(Held { disk, _desc: desc }),
             cache_lost: false,
             asks: Asks::default(),
@@ -103,7 +103,7 @@ impl StoreDriver {
     }
 
     pub(super) fn set_limits(&mut self, limits: ResyncLimits) {
-        self.limits = limits;
+        self.options.limits = limits;
         if let Some(engine) = &mut self.engine {
             engine.set_resync_limits(limits);
         }
@@ -417,7 +417,7 @@ impl StoreDriver {
                     Some(Memory::Own(bufs)) => (bufs, Home::Own),
                     None => (Bufs::none(), Home::Own),
                 };
-                disk.write(cx, op, range, (bufs, home), fua);
+                disk.write(cx, op, range, (bufs, home), fua || self.options.write_through);
             }
             StoreAction::Read { op: op @ DiskOp::Request(_), range } if self.current.is_some() => {
                 let into = self.current.map(|ask| (self.asks.lend(ask), ask));
@@ -574,7 +574,7 @@ impl StoreDriver {
             entries: engine.live_entries(),
             copying: engine.copying(),
             resync: engine.resync(),
-            limits: self.limits,
+            limits: self.options.limits,
         });
         StoreStatus {
             superblock: self.superblock,

@@ -192,7 +192,7 @@ pub struct OpenedStore {
     pub(super) store: Store,
     pub(super) superblock: Superblock,
     pub(super) data: u64,
-    pub(super) limits: ResyncLimits,
+    pub(super) options: OpenOptions,
 }
 
 impl OpenedStore {
@@ -201,6 +201,22 @@ impl OpenedStore {
     pub fn superblock(&self) -> &Superblock {
         &self.superblock
     }
+
+    /// Bytes of the device, as it is now: it may have grown since the store was made.
+    #[must_use]
+    pub fn mapped(&self) -> u64 {
+        let geometry = self.store.geometry();
+        geometry.blocks() << geometry.block_shift()
+    }
+}
+
+/// How a store is to work while it is open.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct OpenOptions {
+    /// How fast chunks are copied to it.
+    pub limits: ResyncLimits,
+    /// Every write is durable before it is answered.
+    pub write_through: bool,
 }
 
 /// Opens a bdev for a store alone, if it does what a store needs.
@@ -301,7 +317,7 @@ fn write_image(
     Ok(())
 }
 
-/// Opens the store on a bdev. `boot` as in [`Store::open`].
+/// Opens the store on a bdev. `boot` says for which number [`Store::open`] is to take this boot.
 ///
 /// # Errors
 /// See [`ImageError`]; nothing was written.
@@ -309,10 +325,10 @@ pub fn open(
     reactor: &Handle,
     bdev: &Arc<Bdev>,
     pool: PoolId,
-    boot: u64,
-    limits: ResyncLimits,
+    boot: impl FnOnce(Incarnation) -> u64,
+    options: OpenOptions,
 ) -> Result<OpenedStore, ImageError> {
-    let config = StoreConfig { resync: limits, ..StoreConfig::default() };
+    let config = StoreConfig { resync: options.limits, ..StoreConfig::default() };
     let name = || bdev.name().to_owned();
     let desc = take(bdev, pool)?;
     let superblock = match found(&start_of(reactor, &desc)?) {
@@ -337,9 +353,9 @@ pub fn open(
     }
     let len = area_bytes(&superblock.room(), &config);
     let area = RangeJob::Read { offset: 0, len }.run(reactor, &desc)?;
-    let store =
-        Store::open(&area, config, boot).map_err(|why| ImageError::Unreadable { bdev: name(), why })?;
-    Ok(OpenedStore { desc, store, superblock, data, limits })
+    let store = Store::open(&area, config, boot(superblock.incarnation))
+        .map_err(|why| ImageError::Unreadable { bdev: name(), why })?;
+    Ok(OpenedStore { desc, store, superblock, data, options })
 }
 
 /// Makes a bdev no store any more: zeroes both superblocks, durably. The store must be closed.

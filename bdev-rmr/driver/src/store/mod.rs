@@ -25,11 +25,11 @@ mod ranges;
 mod status;
 
 pub use image::{
-    BDEV_BLOCK_MAX, CHUNK_BYTES_DEFAULT, Found, ImageError, NewStore, OpenedStore, boot_number, create,
-    found, open, wipe,
+    BDEV_BLOCK_MAX, CHUNK_BYTES_DEFAULT, Found, ImageError, NewStore, OpenOptions, OpenedStore, boot_number,
+    create, found, open, wipe,
 };
 pub use links::{LinkStatus, Peers};
 pub use node::{Closed, Node, NodeError};
 pub use place::{DATA_ALIGN, area_bytes, capacity, data_offset};
 pub use ranges::{RangeError, RangeJob};
-pub use status::{Phase, StoreStatus};
+pub use status::{EngineStatus, Phase, StoreStatus};

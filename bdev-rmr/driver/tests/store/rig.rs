@@ -3,7 +3,8 @@
 use bdev_malloc::MallocSpec;
 use bdev_rmr::hail::{Hail, Peer};
 use bdev_rmr::store::{
-    Closed, ImageError, NewStore, Node, NodeError, OpenedStore, Peers, StoreStatus, boot_number, create, open,
+    Closed, ImageError, NewStore, Node, NodeError, OpenOptions, OpenedStore, Peers, RangeJob, StoreStatus,
+    boot_number, create, open,
 };
 use rmr_engine::ResyncLimits;
 use rmr_proto::envelope::{Envelope, Kind, Status};
@@ -12,7 +13,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
-use tgt_bdev::{Bdev, Bdevs, Bufs, DmaBuf};
+use tgt_bdev::{Bdev, Bdevs, Bufs, Desc, DmaBuf, Mode};
 use tgt_reactor::{Handle, Reactor, Reactors, SleepPolicy, StartOptions};
 use tgt_rtrs::client::{Link, Policy};
 use tgt_rtrs::frame::Limits;
@@ -119,7 +120,7 @@ impl Rig {
     }
 
     pub(crate) fn read(&self, bdev: &Arc<Bdev>) -> Result<OpenedStore, ImageError> {
-        open(&self.handles[1], bdev, POOL, boot_number(), ResyncLimits::default())
+        open(&self.handles[1], bdev, POOL, |_| boot_number(), OpenOptions::default())
     }
 
     pub(crate) fn open(&self, node: usize, bdev: &Arc<Bdev>) -> Result<(), NodeError> {
@@ -129,6 +130,15 @@ impl Rig {
             node.open(reactor.cx(), opened)
         };
         self.handles[node].call(open).expect("an answer")
+    }
+
+    /// How fast chunks are copied to the store, at most.
+    pub(crate) fn limit(&self, node: usize, bytes_per_sec: u64) {
+        let limits = ResyncLimits { bytes_per_sec, ..ResyncLimits::default() };
+        let set = move |reactor: &mut Reactor| {
+            Node::of(reactor.cx()).expect("it was started").set_resync_limits(POOL, limits)
+        };
+        self.handles[node].call(set).expect("an answer").expect("it is open");
     }
 
     pub(crate) fn close(&self, node: usize) -> Closed {
@@ -144,6 +154,17 @@ impl Rig {
     pub(crate) fn status(&self, node: usize) -> StoreStatus {
         let ask = |reactor: &mut Reactor| Node::of(reactor.cx()).expect("it was started").status();
         self.handles[node].call(ask).expect("an answer").remove(0)
+    }
+
+    /// While no store has it.
+    pub(crate) fn write(&self, bdev: &Arc<Bdev>, offset: u64, bytes: &[u8]) {
+        let desc = Arc::new(Desc::open(bdev, "test", Mode::Write).expect("nobody claims it"));
+        RangeJob::Write(vec![(offset, bytes.to_vec())]).run(&self.handles[0], &desc).expect("it is written");
+    }
+
+    pub(crate) fn read_bytes(&self, bdev: &Arc<Bdev>, offset: u64, len: u64) -> Vec<u8> {
+        let desc = Arc::new(Desc::open(bdev, "test", Mode::Read).expect("it can be read"));
+        RangeJob::Read { offset, len }.run(&self.handles[0], &desc).expect("it is read")
     }
 
     pub(crate) fn client(&self, node: usize, nonce: u64) -> Client {

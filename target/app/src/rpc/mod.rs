@@ -14,6 +14,8 @@ pub(crate) mod version;
 use crate::claims::Claims;
 use crate::init::Init;
 use crate::log::LogControl;
+use bdev_brmr::peers::StorageNode;
+use bdev_brmr::store::Stores;
 use rpc_registry::{Registry, RpcError};
 use std::sync::Arc;
 use tgt_bdev::Bdevs;
@@ -57,6 +59,8 @@ pub(crate) fn registry(parts: &Parts) -> Registry {
     let devices = bdev_brmr::device::Devices::new(&parts.bdevs, &parts.sessions, &parts.reactors);
     bdev_brmr::device::rpc::register(r, &devices);
     let rtrs = tgt_rtrs::rpc::register(r, &parts.sessions);
+    let node = StorageNode::new(&parts.reactors[0], &parts.sessions);
+    let brmr = bdev_brmr::store::register(r, &Stores::new(&parts.bdevs, Box::new(node)));
     let scheduler = scheduler::register(r, &parts.reactors);
     // Before all that may use keys.
     r.add_subsystem(keyring);
@@ -64,6 +68,7 @@ pub(crate) fn registry(parts: &Parts) -> Registry {
     r.add_subsystem(bdev.depends_on(&["iobuf"]));
     // Before all that may use sessions.
     r.add_subsystem(rtrs.depends_on(&["keyring"]));
+    r.add_subsystem(brmr.depends_on(&["bdev", "rtrs"]));
     r.add_subsystem(scheduler);
     registry
 }
