@@ -1,5 +1,6 @@
 //! Two reactors: a hand-written client on the first, a node with its stores and a listener on the second.
 
+use bdev_error::{ErrorLayer, Errors, Faults};
 use bdev_malloc::MallocSpec;
 use bdev_rmr::hail::{Hail, Peer};
 use bdev_rmr::store::{
@@ -10,9 +11,10 @@ use rmr_engine::ResyncLimits;
 use rmr_proto::envelope::{Envelope, Kind, Status};
 use rmr_proto::{Incarnation, MemberId, Msg, PoolId, wire};
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::mpsc::sync_channel;
+use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
+use tgt_bdev::stack::Stack;
 use tgt_bdev::{Bdev, Bdevs, Bufs, Desc, DmaBuf, Mode};
 use tgt_reactor::{Handle, Reactor, Reactors, SleepPolicy, StartOptions};
 use tgt_rtrs::client::{Link, Policy};
@@ -107,6 +109,16 @@ impl Rig {
         bdev_malloc::create(&self.bdevs, spec).expect("memory")
     }
 
+    /// A bdev in memory that fails as it is told.
+    pub(crate) fn failing(&self) -> (Arc<Bdev>, Arc<Faults>) {
+        self.malloc("m0", 32 << 20, BLOCK);
+        let faults = Arc::<Faults>::default();
+        let stack: Arc<Errors> = Stack::new(&self.bdevs);
+        let layer = ErrorLayer { base: "m0".to_owned(), uuid: None, faults: faults.clone() };
+        let made = stack.create("EE_m0", "m0", &["EE_m0"], layer).expect("it stands on m0");
+        (made[0].clone(), faults)
+    }
+
     pub(crate) fn create(&self, bdev: &Arc<Bdev>, member: usize) -> Result<(), ImageError> {
         let new = NewStore {
             pool: POOL,
@@ -142,13 +154,17 @@ impl Rig {
     }
 
     pub(crate) fn close(&self, node: usize) -> Closed {
+        self.start_close(node).recv_timeout(PATIENCE).expect("it closes")
+    }
+
+    pub(crate) fn start_close(&self, node: usize) -> Receiver<Closed> {
         let (done, closed) = sync_channel(1);
         let close = move |reactor: &mut Reactor| {
             let node = Node::of(reactor.cx()).expect("it was started");
             node.close(reactor.cx(), POOL, done)
         };
         self.handles[node].call(close).expect("an answer").expect("it is open");
-        closed.recv_timeout(PATIENCE).expect("it closes")
+        closed
     }
 
     pub(crate) fn status(&self, node: usize) -> StoreStatus {
