@@ -17,6 +17,9 @@ use rmr_proto::{
 use std::sync::Arc;
 use tgt_bdev::{Bdev, IoStatus as WireStatus};
 
+#[global_allocator]
+static COUNTER: test_alloc_counter::Counter = test_alloc_counter::Counter;
+
 const BLOCKS: u64 = (8 << 20) / BLOCK as u64;
 
 /// A pool of one leg, as a client sees it.
@@ -426,6 +429,34 @@ fn a_bdev_that_is_removed_closes_its_store_and_says_so() {
     let tag = pool.client.start_io(io, None);
     assert_eq!(pool.client.wait(tag).envelope.status, Status::NoPool);
     rig.close(1);
+}
+
+#[test]
+fn reads_and_writes_of_a_live_region_allocate_nothing() {
+    let rig = Rig::start();
+    let bdev = rig.malloc("m0", 32 << 20, BLOCK);
+    rig.create(&bdev, 0).expect("an empty bdev");
+    rig.open(1, &bdev).expect("it opens");
+    let (mut pool, _) = Pool::start(rig.client(1, 11), 1, true);
+    let data = filled(2, 1);
+    let mut run = |requests: u64| {
+        for at in 0..requests {
+            assert_eq!(pool.write(at % 64, &data), IoStatus::Done);
+            assert_eq!(pool.read(at % 64, 2).0, IoStatus::Done);
+        }
+    };
+    // Of the store's reactor: the session's side of it, the driver, the engine, the bdev.
+    let counted = || rig.handles[1].call(|_| test_alloc_counter::allocations()).expect("an answer");
+    run(500);
+    let fewest = (0..5)
+        .map(|_| {
+            let before = counted();
+            run(200);
+            counted() - before
+        })
+        .min();
+    // A commit, or a beat of the session, may fall into some of the rounds.
+    assert_eq!(fewest, Some(0), "allocations of 400 requests");
 }
 
 fn fault(kind: Kind, num: u32) -> Fault {
