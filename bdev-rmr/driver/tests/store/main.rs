@@ -431,22 +431,70 @@ fn a_bdev_that_is_removed_closes_its_store_and_says_so() {
     rig.close(1);
 }
 
+fn exercise(pool: &mut Pool, requests: u64, data: &[u8]) {
+    for at in 0..requests {
+        assert_eq!(pool.write(at % 64, data), IoStatus::Done);
+        assert_eq!(pool.read(at % 64, 2).0, IoStatus::Done);
+    }
+}
+
 #[test]
-fn reads_and_writes_of_a_live_region_allocate_nothing() {
-    let rig = Rig::start();
+fn a_store_is_reached_from_every_reactor_of_its_node() {
+    let rig = Rig::with(2, true);
     let bdev = rig.malloc("m0", 32 << 20, BLOCK);
     rig.create(&bdev, 0).expect("an empty bdev");
-    rig.open(1, &bdev).expect("it opens");
+    let mut client = rig.client(1, 11);
+    assert_eq!(client.hail(0, Vec::new()).envelope.status, Status::NoPool, "not open yet");
+    // Sessions end on the first of the two, the store lives on the second.
+    rig.open(2, &bdev).expect("it opens");
+    wait_until("the first knows", || client.hail(0, Vec::new()).envelope.status == Status::Done);
+    let (mut pool, _) = Pool::start(client, 1, true);
+    let data = filled(2, 1);
+    exercise(&mut pool, 50, &data);
+    let first = data[..BLOCK as usize].to_vec();
+    assert!(pool.read(0, 1) == (IoStatus::Done, first.clone()));
+    // A client of the other reactor, which has lanes by the same names.
+    let (mut other, _) = Pool::start(rig.client(2, 12), 2, false);
+    assert_eq!(pool.write(5, &data), IoStatus::Fenced);
+    let waits = other.client.start_collect(4096);
+    let collect = pool.client.start_collect(4096);
+    pool.client.start_collect(4096);
+    assert_eq!(pool.client.wait(collect).envelope.status, Status::Done);
+    pool.client.detach();
+    wait_until("its lane is gone", || rig.served_lanes(1) == 0);
+    assert!(other.read(0, 1) == (IoStatus::Done, first));
+    assert!(other.client.answer(waits).is_none(), "the end of the other's lane is not its own");
+    assert_eq!(rig.status(2).clients, 2);
+    rig.close(2);
+    assert_eq!(other.client.wait(waits).envelope.status, Status::NoPool);
+    let mut late = rig.client(1, 13);
+    assert_eq!(late.hail(0, Vec::new()).envelope.status, Status::NoPool);
+    // And on the first after all.
+    wait_until("the second's store is forgotten", || rig.open(1, &bdev).is_ok());
+    assert_eq!(late.hail(0, Vec::new()).envelope.status, Status::Done);
+}
+
+#[test]
+fn reads_and_writes_of_a_live_region_allocate_nothing() {
+    for home in [1, 2] {
+        allocates_nothing(home);
+    }
+}
+
+/// With the sessions on the first reactor of the node, and the store on this one.
+fn allocates_nothing(home: usize) {
+    let rig = Rig::with(2, true);
+    let bdev = rig.malloc("m0", 32 << 20, BLOCK);
+    rig.create(&bdev, 0).expect("an empty bdev");
+    rig.open(home, &bdev).expect("it opens");
+    let mut first = rig.client(1, 10);
+    wait_until("the first knows", || first.hail(0, Vec::new()).envelope.status == Status::Done);
     let (mut pool, _) = Pool::start(rig.client(1, 11), 1, true);
     let data = filled(2, 1);
-    let mut run = |requests: u64| {
-        for at in 0..requests {
-            assert_eq!(pool.write(at % 64, &data), IoStatus::Done);
-            assert_eq!(pool.read(at % 64, 2).0, IoStatus::Done);
-        }
-    };
-    // Of the store's reactor: the session's side of it, the driver, the engine, the bdev.
-    let counted = || rig.handles[1].call(|_| test_alloc_counter::allocations()).expect("an answer");
+    let mut run = |requests: u64| exercise(&mut pool, requests, &data);
+    // Of the node's reactors: the session's side of it, the driver, the engine, the bdev.
+    let of = |at: usize| rig.handles[at].call(|_| test_alloc_counter::allocations()).expect("an answer");
+    let counted = || of(1) + of(2);
     run(500);
     let fewest = (0..5)
         .map(|_| {
@@ -557,6 +605,31 @@ fn a_store_closes_when_its_disk_has_answered_and_not_before() {
     for tag in tags {
         assert_eq!(pool.client.wait(tag).envelope.status, Status::NoPool);
     }
+}
+
+#[test]
+fn a_new_store_is_these_bytes_for_ever() {
+    let rig = Rig::start();
+    let bdev = rig.malloc("m0", 32 << 20, 512);
+    rig.create(&bdev, 3).expect("an empty bdev");
+    let area = rig.read_bytes(&bdev, 0, 4 << 20);
+    let hex: String = area[..64].iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(
+        hex,
+        "524d5253544f524501000000c8e22e2507070707070707070707070707070707\
+         500000000000000000080000000000000c04070300000000001d000000000000"
+    );
+    assert_eq!(area[..4096], area[4096..8192], "two copies");
+    assert_eq!(
+        (&area[8192..8196], &area[8192 + (1 << 20)..][..4]),
+        (&b"RMRP"[..], &b"RMRP"[..]),
+        "the journal, twice"
+    );
+    let superblock = Superblock::decode(&area).expect("a store");
+    assert_eq!(data_offset(&superblock, &StoreConfig::default()), 3 << 20);
+    assert_eq!(superblock.capacity, ((32 << 20) - (3 << 20)) / u64::from(BLOCK));
+    assert!(area[3 << 20..].iter().all(|byte| *byte == 0), "the data is not touched");
+    assert_eq!(rmr_proto::crc32c(&area[..3 << 20]), 0x380d6ef1);
 }
 
 #[test]

@@ -77,6 +77,11 @@ impl Rig {
     }
 
     pub(crate) fn with_nodes(nodes: u32) -> Self {
+        Self::with(nodes, false)
+    }
+
+    /// With so many reactors for nodes; each is another host, or all are one.
+    pub(crate) fn with(nodes: u32, one_host: bool) -> Self {
         let options = StartOptions { cores: (0..=nodes).collect(), sleep: SleepPolicy::ADAPTIVE, pin: false };
         let reactors = Reactors::start(&options).expect("reactors start where tests run");
         let handles = reactors.handles().to_vec();
@@ -89,12 +94,17 @@ impl Rig {
                 let (_, address) = hub
                     .listen(cx, (&ServerConfig::default(), 64 << 20), gate, &on, None)
                     .expect("it listens");
-                Node::start(cx, Box::new(DirectPeers(Arc::default()))).expect("nobody else serves");
                 address
             };
             handle.call(start).expect("an answer")
         };
         let addresses = handles[1..].iter().map(listen).collect();
+        let peers = || Box::new(DirectPeers(Arc::default())) as Box<dyn Peers>;
+        // Of one host, or of one each.
+        let hosts = if one_host { handles.len() } else { 1 };
+        for host in handles[1..].chunks(hosts) {
+            Node::start(host, peers).expect("nobody else serves");
+        }
         Self { reactors: Some(reactors), handles, bdevs: Bdevs::new(), addresses }
     }
 
@@ -165,6 +175,12 @@ impl Rig {
         };
         self.handles[node].call(close).expect("an answer").expect("it is open");
         closed
+    }
+
+    /// Lanes that clients have on a reactor.
+    pub(crate) fn served_lanes(&self, node: usize) -> usize {
+        let ask = |reactor: &mut Reactor| Hub::of(reactor.cx()).server_lanes(reactor.cx()).len();
+        self.handles[node].call(ask).expect("an answer")
     }
 
     pub(crate) fn status(&self, node: usize) -> StoreStatus {
