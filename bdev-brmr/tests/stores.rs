@@ -33,6 +33,10 @@ impl Home for OneReactor {
         self.0.clone()
     }
 
+    fn reactors(&self) -> Vec<Handle> {
+        vec![self.0.clone()]
+    }
+
     fn peers(&self) -> Box<dyn Peers> {
         Box::new(Nobody)
     }

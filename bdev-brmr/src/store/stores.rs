@@ -25,10 +25,13 @@ const BLOCK_BYTES_DEFAULT: u64 = 4096;
 
 /// Where stores live, and what sessions allow. The application's to say.
 pub trait Home: Send + Sync {
-    /// The reactor on which the lanes of other hosts end.
+    /// The reactor on which stores live.
     fn reactor(&self) -> Handle;
 
-    /// Where stores get sessions to other nodes from. Asked when the first store is opened.
+    /// All reactors on which lanes of other hosts may end, that of the stores among them.
+    fn reactors(&self) -> Vec<Handle>;
+
+    /// Where stores get sessions to other nodes from. Asked for each reactor when the first store is opened.
     fn peers(&self) -> Box<dyn Peers>;
 
     /// Most bytes of data that a request to this host may have.
@@ -102,6 +105,8 @@ pub struct Stores {
     home: Box<dyn Home>,
     /// Held for a whole call that changes something, also while reactors are asked.
     changes: Mutex<()>,
+    /// The node was started on all reactors.
+    started: Mutex<bool>,
     /// Held for looks into tables only; taken after `changes`.
     state: Mutex<State>,
 }
@@ -110,7 +115,13 @@ impl Stores {
     /// None yet.
     #[must_use]
     pub fn new(bdevs: &Arc<Bdevs>, home: Box<dyn Home>) -> Arc<Stores> {
-        Arc::new(Stores { bdevs: bdevs.clone(), home, changes: Mutex::default(), state: Mutex::default() })
+        Arc::new(Stores {
+            bdevs: bdevs.clone(),
+            home,
+            changes: Mutex::default(),
+            started: Mutex::default(),
+            state: Mutex::default(),
+        })
     }
 
     /// The pool that a call names: a UUID, or a label, which becomes known if the UUID is given with it.
@@ -230,11 +241,16 @@ impl Stores {
     }
 
     fn hand_over(&self, reactor: &Handle, opened: OpenedStore) -> Result<(), StoresError> {
-        let peers = self.home.peers();
+        let mut started = self.started.lock().expect("no thread panics while it holds this lock");
+        if !*started {
+            Node::start(&self.home.reactors(), || self.home.peers())?;
+            *started = true;
+        }
+        drop(started);
         let pool = opened.superblock().pool;
         let take = move |reactor: &mut Reactor| {
             let cx = reactor.cx();
-            Node::start(cx, peers)?.open(cx, opened)
+            Node::of(cx).ok_or(NodeError::Stopping)?.open(cx, opened)
         };
         reactor.call(take)??;
         tracing::info!(pool = %Uuid::from_bytes(pool.0), "a store is open");

@@ -1,9 +1,9 @@
 //! Requests that came in and are not answered yet.
 
+use super::mail::Arrived;
 use rmr_proto::Tag;
 use std::collections::HashMap;
 use tgt_bdev::Bufs;
-use tgt_rtrs::tcp::Incoming;
 
 /// A request that came in, by its place.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -20,7 +20,7 @@ pub(super) enum AskKind {
 
 #[derive(Debug)]
 struct Ask {
-    incoming: Incoming,
+    arrived: Arrived,
     kind: AskKind,
     /// The disk has its memory.
     away: bool,
@@ -36,18 +36,18 @@ pub(super) struct Asks {
 
 impl Asks {
     /// Keeps a request until it is answered. Back if the same client has one with the same tag under way.
-    pub(super) fn put(&mut self, incoming: Incoming, kind: AskKind) -> Result<AskNo, Incoming> {
+    pub(super) fn put(&mut self, arrived: Arrived, kind: AskKind) -> Result<AskNo, Arrived> {
         let place = self.free.last().copied().unwrap_or(self.slots.len() as u32);
         if let AskKind::Io { client, tag } = kind {
             if self.by_tag.contains_key(&(client, tag)) {
-                return Err(incoming);
+                return Err(arrived);
             }
             self.by_tag.insert((client, tag), AskNo(place));
         }
         if self.free.pop().is_none() {
             self.slots.push(None);
         }
-        self.slots[place as usize] = Some(Ask { incoming, kind, away: false });
+        self.slots[place as usize] = Some(Ask { arrived, kind, away: false });
         Ok(AskNo(place))
     }
 
@@ -64,27 +64,27 @@ impl Asks {
     pub(super) fn lend(&mut self, no: AskNo) -> Bufs {
         let ask = self.slots[no.0 as usize].as_mut().expect("a request stays until the disk is done with it");
         ask.away = true;
-        std::mem::replace(&mut ask.incoming.bufs, Bufs::none())
+        std::mem::replace(&mut ask.arrived.incoming.bufs, Bufs::none())
     }
 
     /// Its memory is back.
     pub(super) fn give_back(&mut self, no: AskNo, bufs: Bufs) {
         let ask = self.slots[no.0 as usize].as_mut().expect("a request stays until the disk is done with it");
-        (ask.away, ask.incoming.bufs) = (false, bufs);
+        (ask.away, ask.arrived.incoming.bufs) = (false, bufs);
     }
 
     /// To be answered now. `None`: it was, or its memory is with the disk.
-    pub(super) fn take(&mut self, no: AskNo) -> Option<Incoming> {
+    pub(super) fn take(&mut self, no: AskNo) -> Option<Arrived> {
         let ask = self.slots[no.0 as usize].take_if(|ask| !ask.away)?;
         if let AskKind::Io { client, tag } = ask.kind {
             self.by_tag.remove(&(client, tag));
         }
         self.free.push(no.0);
-        Some(ask.incoming)
+        Some(ask.arrived)
     }
 
     /// Any whose memory is here.
-    pub(super) fn take_any(&mut self) -> Option<Incoming> {
+    pub(super) fn take_any(&mut self) -> Option<Arrived> {
         let at = self.slots.iter().position(|ask| ask.as_ref().is_some_and(|ask| !ask.away))?;
         self.take(AskNo(at as u32))
     }

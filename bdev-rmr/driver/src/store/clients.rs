@@ -1,8 +1,7 @@
 //! Compute clients of a store, by nonce, and the letters that wait for them.
 
+use super::mail::{Arrived, LaneAt};
 use std::collections::VecDeque;
-use tgt_rtrs::server::LaneRef;
-use tgt_rtrs::tcp::Incoming;
 
 /// Most letters that wait for one client; then the oldest goes, and the protocol asks again.
 const LETTERS_MAX: usize = 64;
@@ -19,7 +18,7 @@ struct Client {
     no: u32,
     nonce: u64,
     /// What it asked for letters with.
-    collect: Option<Incoming>,
+    collect: Option<Arrived>,
     letters: VecDeque<Vec<u8>>,
     /// Bytes of them.
     bytes: usize,
@@ -54,7 +53,7 @@ impl Clients {
 
     /// More clients than are remembered: the one heard longest ago for which `may_go` goes; what it asked letters with
     /// is to be answered.
-    pub(super) fn forget(&mut self, may_go: impl Fn(u32) -> bool) -> Option<Incoming> {
+    pub(super) fn forget(&mut self, may_go: impl Fn(u32) -> bool) -> Option<Arrived> {
         if self.list.len() <= CLIENTS_MAX {
             return None;
         }
@@ -87,17 +86,17 @@ impl Clients {
     }
 
     /// The client asks for letters; what it asked with before comes back, to be answered with nothing.
-    pub(super) fn collect(&mut self, no: u32, incoming: Incoming) -> Option<Incoming> {
+    pub(super) fn collect(&mut self, no: u32, arrived: Arrived) -> Option<Arrived> {
         let client = self.list.iter_mut().find(|client| client.no == no)?;
-        client.collect.replace(incoming)
+        client.collect.replace(arrived)
     }
 
     /// A request for letters that can be answered: with this letter, or with how long it is, if it has no room for it.
     pub(super) fn deliver(
         &mut self,
         no: u32,
-        room: impl Fn(&Incoming) -> usize,
-    ) -> Option<(Incoming, Result<Vec<u8>, usize>)> {
+        room: impl Fn(&Arrived) -> usize,
+    ) -> Option<(Arrived, Result<Vec<u8>, usize>)> {
         let client = self.list.iter_mut().find(|client| client.no == no)?;
         let len = client.letters.front()?.len();
         let collect = client.collect.take()?;
@@ -110,13 +109,13 @@ impl Clients {
     }
 
     /// A request for letters that came on a lane which is no more.
-    pub(super) fn take_of_lane(&mut self, lane: LaneRef) -> Option<Incoming> {
-        let of_lane = |incoming: &mut Incoming| incoming.execute.lane == lane;
+    pub(super) fn take_of_lane(&mut self, lane: LaneAt) -> Option<Arrived> {
+        let of_lane = |arrived: &mut Arrived| arrived.lane() == lane;
         self.list.iter_mut().find_map(|client| client.collect.take_if(of_lane))
     }
 
     /// Any request for letters; no letter is given out any more.
-    pub(super) fn take_any(&mut self) -> Option<Incoming> {
+    pub(super) fn take_any(&mut self) -> Option<Arrived> {
         self.list.iter_mut().find_map(|client| client.collect.take())
     }
 

@@ -6,6 +6,7 @@ use super::clients::Clients;
 use super::disk::{Disk, Ended, Home, What};
 use super::image::{OpenOptions, OpenedStore};
 use super::links::{Links, Peers, Sender};
+use super::mail::{Arrived, LaneAt, Mail};
 use super::status::{EngineStatus, Phase, StoreStatus};
 use crate::hail::Peer;
 use crc_fast::{CrcAlgorithm, Digest};
@@ -18,11 +19,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use tgt_bdev::{Bufs, Cx, Desc, Event, Ticks, Work};
 use tgt_rtrs::Direction;
-use tgt_rtrs::client::Answer as Counts;
 use tgt_rtrs::frame::USER_MAX;
-use tgt_rtrs::hub::Hub;
-use tgt_rtrs::server::LaneRef;
-use tgt_rtrs::tcp::{Answer, Incoming};
 
 /// The bdev, while the store has it.
 struct Held {
@@ -112,104 +109,104 @@ impl StoreDriver {
     // What comes in.
 
     /// A read or write of a client. Its message stands behind the envelope.
-    pub(super) fn on_io(&mut self, cx: &mut Cx, hub: &Hub, envelope: &Envelope, incoming: Incoming) {
+    pub(super) fn on_io(&mut self, cx: &mut Cx, mail: &Mail, envelope: &Envelope, arrived: Arrived) {
         if let Err(status) = self.takes_requests() {
-            return self.answer_status(cx, hub, Kind::Io, incoming, status);
+            return self.answer_status(cx, mail, Kind::Io, arrived, status);
         }
-        let message = &incoming.header[Envelope::SIZE..];
+        let message = &arrived.incoming.header[Envelope::SIZE..];
         // The number is the buffer's once it is known that there is one.
         let decoded = wire::decode(message, Some(BufId(0)));
         let Ok((pool, Msg::Io(io, payload))) = decoded else {
-            return self.answer_status(cx, hub, Kind::Io, incoming, Status::NotUnderstood);
+            return self.answer_status(cx, mail, Kind::Io, arrived, Status::NotUnderstood);
         };
         let fits = pool == self.pool()
             && envelope.from.is_none()
             && envelope.length as usize == message.len()
-            && self.data_fits(&io, payload.is_some(), &incoming);
+            && self.data_fits(&io, payload.is_some(), &arrived);
         if !fits {
-            return self.answer_status(cx, hub, Kind::Io, incoming, Status::NotUnderstood);
+            return self.answer_status(cx, mail, Kind::Io, arrived, Status::NotUnderstood);
         }
-        let client = self.client(cx, hub, envelope.sender);
-        let ask = match self.asks.put(incoming, AskKind::Io { client, tag: io.tag }) {
+        let client = self.client(cx, mail, envelope.sender);
+        let ask = match self.asks.put(arrived, AskKind::Io { client, tag: io.tag }) {
             Ok(ask) => ask,
-            Err(incoming) => {
-                return self.answer_status(cx, hub, Kind::Io, incoming, Status::NotUnderstood);
+            Err(arrived) => {
+                return self.answer_status(cx, mail, Kind::Io, arrived, Status::NotUnderstood);
             }
         };
         let buf = payload.map(|_| self.buffers.put(Memory::Ask(ask)));
         let before = self.engine.as_ref().map_or(0, Store::requests);
         self.current = Some(ask);
-        self.feed(cx, hub, StoreEvent::Msg(Party::Client(client), Msg::Io(io, buf)));
+        self.feed(cx, mail, StoreEvent::Msg(Party::Client(client), Msg::Io(io, buf)));
         self.current = None;
         // A number that the engine has seen before: it says nothing, and nobody else would.
         let taken = self.engine.as_ref().map_or(0, Store::requests) > before;
-        if !taken && let Some(incoming) = self.asks.take(ask) {
-            self.answer_status(cx, hub, Kind::Io, incoming, Status::NotUnderstood);
+        if !taken && let Some(arrived) = self.asks.take(ask) {
+            self.answer_status(cx, mail, Kind::Io, arrived, Status::NotUnderstood);
         }
     }
 
     /// Is the memory that came, or that an answer may have, just as long as the range?
-    fn data_fits(&self, io: &IoRequest, payload: bool, incoming: &Incoming) -> bool {
+    fn data_fits(&self, io: &IoRequest, payload: bool, arrived: &Arrived) -> bool {
         let bytes = u64::from(io.range.count) << self.superblock.geometry.block_shift();
         let (wanted, direction) = match io.op {
             IoOp::Read => (bytes, Direction::Read),
             IoOp::Write | IoOp::WriteFua => (bytes, Direction::Write),
-            IoOp::Zero { .. } | IoOp::Flush => (0, incoming.execute.direction),
+            IoOp::Zero { .. } | IoOp::Flush => (0, arrived.incoming.execute.direction),
         };
         let carries = matches!(io.op, IoOp::Write | IoOp::WriteFua);
-        let there = u64::from(incoming.execute.bytes);
-        there == wanted && incoming.execute.direction == direction && payload == carries
+        let there = u64::from(arrived.incoming.execute.bytes);
+        there == wanted && arrived.incoming.execute.direction == direction && payload == carries
     }
 
     /// Any other message. It stands behind the envelope, or in `data`; in the first case data is its payload.
     pub(super) fn on_letter(
         &mut self,
         cx: &mut Cx,
-        hub: &Hub,
+        mail: &Mail,
         (envelope, data): (&Envelope, Option<&[u8]>),
-        incoming: Incoming,
+        arrived: Arrived,
     ) {
         if let Err(status) = self.takes_requests() {
-            return self.answer_status(cx, hub, Kind::Letter, incoming, status);
+            return self.answer_status(cx, mail, Kind::Letter, arrived, status);
         }
-        let message = data.unwrap_or(&incoming.header[Envelope::SIZE..]);
-        let has_payload = data.is_none() && incoming.execute.bytes > 0;
+        let message = data.unwrap_or(&arrived.incoming.header[Envelope::SIZE..]);
+        let has_payload = data.is_none() && arrived.incoming.execute.bytes > 0;
         let decoded = wire::decode(message, has_payload.then_some(BufId(0)));
         let (mut msg, fits) = match decoded {
             Ok((_, Msg::Io(..))) | Err(_) => {
-                return self.answer_status(cx, hub, Kind::Letter, incoming, Status::NotUnderstood);
+                return self.answer_status(cx, mail, Kind::Letter, arrived, Status::NotUnderstood);
             }
             Ok((pool, msg)) => {
-                let fits = self.payload_fits(&msg, has_payload, &incoming);
+                let fits = self.payload_fits(&msg, has_payload, &arrived);
                 (msg, fits && pool == self.pool() && envelope.from != Some(self.sender.member))
             }
         };
         if !fits {
-            return self.answer_status(cx, hub, Kind::Letter, incoming, Status::NotUnderstood);
+            return self.answer_status(cx, mail, Kind::Letter, arrived, Status::NotUnderstood);
         }
         let party = match envelope.from {
             Some(member) => Party::Member(member),
-            None => Party::Client(self.client(cx, hub, envelope.sender)),
+            None => Party::Client(self.client(cx, mail, envelope.sender)),
         };
         if let Msg::CopyReply { buf: Some(buf), .. } = &mut msg {
             // Answered when the engine gives the memory back.
-            let ask =
-                self.asks.put(incoming, AskKind::Letter).expect("letters have no tag to meet another's");
+            let ask = self.asks.put(arrived, AskKind::Letter).expect("letters have no tag to meet another's");
             *buf = self.buffers.put(Memory::Ask(ask));
-            return self.feed(cx, hub, StoreEvent::Msg(party, msg));
+            return self.feed(cx, mail, StoreEvent::Msg(party, msg));
         }
-        self.feed(cx, hub, StoreEvent::Msg(party, msg));
+        self.feed(cx, mail, StoreEvent::Msg(party, msg));
         // What made the store close itself is no letter's fault.
-        self.answer_status(cx, hub, Kind::Letter, incoming, Status::Done);
+        self.answer_status(cx, mail, Kind::Letter, arrived, Status::Done);
     }
 
     /// Only a chunk travels with a letter, and all of it.
-    fn payload_fits(&self, msg: &Msg, has_payload: bool, incoming: &Incoming) -> bool {
+    fn payload_fits(&self, msg: &Msg, has_payload: bool, arrived: &Arrived) -> bool {
         match msg {
             Msg::CopyReply { buf: Some(_), .. } => {
                 let geometry = &self.superblock.geometry;
                 let block = 1u64 << geometry.block_shift();
-                let (there, chunk) = (u64::from(incoming.execute.bytes), block << geometry.chunk_shift());
+                let (there, chunk) =
+                    (u64::from(arrived.incoming.execute.bytes), block << geometry.chunk_shift());
                 has_payload && there > 0 && there <= chunk && there.is_multiple_of(block)
             }
             Msg::IoReply(..) => false,
@@ -218,28 +215,28 @@ impl StoreDriver {
     }
 
     /// A client asks for letters.
-    pub(super) fn on_collect(&mut self, cx: &mut Cx, hub: &Hub, envelope: &Envelope, incoming: Incoming) {
+    pub(super) fn on_collect(&mut self, cx: &mut Cx, mail: &Mail, envelope: &Envelope, arrived: Arrived) {
         if let Err(status) = self.takes_requests() {
-            return self.answer_status(cx, hub, Kind::Collect, incoming, status);
+            return self.answer_status(cx, mail, Kind::Collect, arrived, status);
         }
-        if envelope.from.is_some() || incoming.execute.direction != Direction::Read {
-            return self.answer_status(cx, hub, Kind::Collect, incoming, Status::NotUnderstood);
+        if envelope.from.is_some() || arrived.incoming.execute.direction != Direction::Read {
+            return self.answer_status(cx, mail, Kind::Collect, arrived, Status::NotUnderstood);
         }
-        let client = self.client(cx, hub, envelope.sender);
-        if let Some(older) = self.clients.collect(client, incoming) {
-            self.answer_status(cx, hub, Kind::Collect, older, Status::Done);
+        let client = self.client(cx, mail, envelope.sender);
+        if let Some(older) = self.clients.collect(client, arrived) {
+            self.answer_status(cx, mail, Kind::Collect, older, Status::Done);
         }
-        self.deliver(cx, hub, client);
+        self.deliver(cx, mail, client);
     }
 
     /// Somebody says whom he means, and a client where the others are.
     pub(super) fn on_hail(
         &mut self,
         cx: &mut Cx,
-        hub: &Hub,
+        mail: &Mail,
         (from, member): (Option<MemberId>, u8),
         peers: Vec<Peer>,
-        incoming: Incoming,
+        arrived: Arrived,
     ) {
         let status = match self.takes_requests() {
             Ok(()) if usize::from(member) != self.sender.member.index() => Status::OtherMember,
@@ -247,19 +244,19 @@ impl StoreDriver {
             Err(status) => status,
         };
         if status == Status::Done && from.is_none() {
-            self.links.set_peers(cx, hub, peers);
+            self.links.set_peers(cx, &mail.hub, peers);
         }
         let superblock = self.superblock.encode();
         self.header.clear();
         Envelope { status, ..self.sender.envelope(Kind::Hail, superblock.len()) }.encode_to(&mut self.header);
         self.header.extend_from_slice(&superblock);
-        self.answer(cx, hub, incoming, 0);
+        self.answer(cx, mail, arrived, 0);
     }
 
     /// What came on this lane and waits for letters has nobody to go to.
-    pub(super) fn on_lane_down(&mut self, cx: &mut Cx, hub: &Hub, lane: LaneRef) {
+    pub(super) fn on_lane_down(&mut self, cx: &mut Cx, mail: &Mail, lane: LaneAt) {
         while let Some(collect) = self.clients.take_of_lane(lane) {
-            self.answer_status(cx, hub, Kind::Collect, collect, Status::Done);
+            self.answer_status(cx, mail, Kind::Collect, collect, Status::Done);
         }
     }
 
@@ -272,11 +269,11 @@ impl StoreDriver {
     }
 
     /// What the engine calls the client with this nonce.
-    fn client(&mut self, cx: &mut Cx, hub: &Hub, nonce: u64) -> u32 {
+    fn client(&mut self, cx: &mut Cx, mail: &Mail, nonce: u64) -> u32 {
         let no = self.clients.number(nonce);
         let asks = &self.asks;
         if let Some(collect) = self.clients.forget(|other| !asks.any_of(other)) {
-            self.answer_status(cx, hub, Kind::Collect, collect, Status::Done);
+            self.answer_status(cx, mail, Kind::Collect, collect, Status::Done);
         }
         no
     }
@@ -284,17 +281,17 @@ impl StoreDriver {
     // The turn.
 
     /// What the disk has done, what time it is, what links have to say.
-    pub(super) fn poll(&mut self, cx: &mut Cx, hub: &Hub, peers: &dyn Peers) -> Work {
-        let mut work = self.poll_disk(cx, hub);
+    pub(super) fn poll(&mut self, cx: &mut Cx, mail: &Mail, peers: &dyn Peers) -> Work {
+        let mut work = self.poll_disk(cx, mail);
         let now = cx.now().as_ns();
         if self.phase == Phase::Open
             && let Some(engine) = &self.engine
         {
             if now >= engine.next_timeout() {
-                self.feed(cx, hub, StoreEvent::Tick);
+                self.feed(cx, mail, StoreEvent::Tick);
                 work = work.max(Work::Busy);
             }
-            if self.links.poll(cx, hub, peers) {
+            if self.links.poll(cx, &mail.hub, peers) {
                 work = work.max(Work::Busy);
             }
             let due = self.engine.as_ref().map_or(u64::MAX, Store::next_timeout);
@@ -304,33 +301,33 @@ impl StoreDriver {
         work
     }
 
-    fn poll_disk(&mut self, cx: &mut Cx, hub: &Hub) -> Work {
+    fn poll_disk(&mut self, cx: &mut Cx, mail: &Mail) -> Work {
         let Some(held) = &mut self.held else { return Work::Idle };
         let mut work = held.disk.poll(cx);
         while let Some(event) = self.held.as_mut().and_then(|held| held.disk.take_event()) {
             work = Work::Busy;
             match event {
                 Event::Removed => {
-                    self.close(cx, hub, Phase::Closing, &format!("bdev {:?} was removed", self.bdev));
+                    self.close(cx, mail, Phase::Closing, &format!("bdev {:?} was removed", self.bdev));
                 }
                 Event::Resized(_) | Event::Late(_) => {}
             }
         }
         while let Some(ended) = self.held.as_mut().and_then(|held| held.disk.next()) {
             work = Work::Busy;
-            self.on_ended(cx, hub, ended);
+            self.on_ended(cx, mail, ended);
         }
         work
     }
 
-    fn on_ended(&mut self, cx: &mut Cx, hub: &Hub, ended: Ended) {
+    fn on_ended(&mut self, cx: &mut Cx, mail: &Mail, ended: Ended) {
         let Ended { what, home, bufs, status, flush } = ended;
         let ok = status.is_ok();
         if !ok {
             self.note_failure(what.op(), status, flush);
         }
         let crc = matches!(what, What::Checksum(_)).then(|| ok.then(|| crc_of(&bufs)));
-        let memory = self.home_again(cx, hub, home, bufs, matches!(what, What::Read(_)));
+        let memory = self.home_again(cx, mail, home, bufs, matches!(what, What::Read(_)));
         if self.engine.is_none() {
             return;
         }
@@ -342,12 +339,19 @@ impl StoreDriver {
             }
             (What::Done(op), _) => StoreEvent::Disk { op, ok, buf: None },
         };
-        self.feed(cx, hub, event);
+        self.feed(cx, mail, event);
     }
 
     /// Memory comes back from the disk. What the engine does not want is done with: a letter whose data is written is
     /// answered, and so is what a closing store held.
-    fn home_again(&mut self, cx: &mut Cx, hub: &Hub, home: Home, bufs: Bufs, wanted: bool) -> Option<Memory> {
+    fn home_again(
+        &mut self,
+        cx: &mut Cx,
+        mail: &Mail,
+        home: Home,
+        bufs: Bufs,
+        wanted: bool,
+    ) -> Option<Memory> {
         let Home::Ask(ask) = home else { return wanted.then_some(Memory::Own(bufs)) };
         self.asks.give_back(ask, bufs);
         let kind = self.asks.kind(ask)?;
@@ -356,8 +360,8 @@ impl StoreDriver {
                 AskKind::Letter => (Kind::Letter, Status::Done),
                 AskKind::Io { .. } => (Kind::Io, Status::NoPool),
             };
-            let incoming = self.asks.take(ask)?;
-            self.answer_status(cx, hub, kind, incoming, status);
+            let arrived = self.asks.take(ask)?;
+            self.answer_status(cx, mail, kind, arrived, status);
             return None;
         }
         wanted.then_some(Memory::Ask(ask))
@@ -374,35 +378,35 @@ impl StoreDriver {
 
     // Out of the engine.
 
-    fn feed(&mut self, cx: &mut Cx, hub: &Hub, event: StoreEvent) {
+    fn feed(&mut self, cx: &mut Cx, mail: &Mail, event: StoreEvent) {
         let Some(engine) = &mut self.engine else { return };
         let mut out = std::mem::take(&mut self.out);
         engine.on(cx.now().as_ns(), event, &mut out);
         let latched = engine.service() == Service::Latched;
         for action in out.drain(..) {
-            self.act(cx, hub, action);
+            self.act(cx, mail, action);
         }
         self.out = out;
         if latched && self.phase == Phase::Open {
             let why = self.why.take().unwrap_or_else(|| "its disk took no metadata".to_owned());
-            self.close(cx, hub, Phase::Latched, &why);
+            self.close(cx, mail, Phase::Latched, &why);
         }
     }
 
-    fn act(&mut self, cx: &mut Cx, hub: &Hub, action: StoreAction) {
+    fn act(&mut self, cx: &mut Cx, mail: &Mail, action: StoreAction) {
         match action {
             StoreAction::Send(Party::Client(client), Msg::IoReply(reply, buf)) => {
-                self.reply(cx, hub, client, reply, buf);
+                self.reply(cx, mail, client, reply, buf);
             }
             StoreAction::Send(Party::Client(client), msg) => {
                 let mut letter = self.clients.blank();
                 wire::encode_to(self.superblock.pool, &msg, &mut letter);
                 self.clients.post(client, letter);
-                self.deliver(cx, hub, client);
+                self.deliver(cx, mail, client);
             }
-            StoreAction::Send(Party::Member(member), msg) => self.send(cx, hub, member, &msg),
+            StoreAction::Send(Party::Member(member), msg) => self.send(cx, mail, member, &msg),
             StoreAction::Release(buf) => {
-                self.release(cx, hub, buf);
+                self.release(cx, mail, buf);
             }
             action => self.act_on_disk(cx, action),
         }
@@ -432,10 +436,10 @@ impl StoreDriver {
     }
 
     /// The engine's answer to a read or write.
-    fn reply(&mut self, cx: &mut Cx, hub: &Hub, client: u32, reply: IoReply, buf: Option<BufId>) {
+    fn reply(&mut self, cx: &mut Cx, mail: &Mail, client: u32, reply: IoReply, buf: Option<BufId>) {
         let memory = buf.and_then(|buf| self.buffers.take(buf));
         let with_data = matches!(memory, Some(Memory::Ask(_)));
-        let Some(incoming) = self.asks.of(client, reply.tag).and_then(|ask| self.asks.take(ask)) else {
+        let Some(arrived) = self.asks.of(client, reply.tag).and_then(|ask| self.asks.take(ask)) else {
             tracing::error!(?reply, "an answer to a request that is not here");
             return;
         };
@@ -445,11 +449,11 @@ impl StoreDriver {
         wire::encode_to(self.superblock.pool, &Msg::IoReply(reply, buf), &mut self.header);
         let length = self.header.len() - at;
         seal(&mut self.header, &self.sender.envelope(Kind::Io, length));
-        let bytes = if with_data { incoming.bufs.len() } else { 0 };
-        self.answer(cx, hub, incoming, bytes);
+        let bytes = if with_data { arrived.incoming.bufs.len() } else { 0 };
+        self.answer(cx, mail, arrived, bytes);
     }
 
-    fn send(&mut self, cx: &mut Cx, hub: &Hub, to: MemberId, msg: &Msg) {
+    fn send(&mut self, cx: &mut Cx, mail: &Mail, to: MemberId, msg: &Msg) {
         let mut header = self.links.blank();
         header.resize(Envelope::SIZE, 0);
         wire::encode_to(self.superblock.pool, msg, &mut header);
@@ -464,7 +468,7 @@ impl StoreDriver {
             // Nobody passes a request's memory on.
             Some(memory @ Memory::Ask(_)) => {
                 let buf = self.buffers.put(memory);
-                return self.release(cx, hub, buf);
+                return self.release(cx, mail, buf);
             }
             None if header.len() > usize::from(USER_MAX) => match super::disk::memory(cx, length as u32) {
                 Ok(mut bufs) => {
@@ -482,20 +486,20 @@ impl StoreDriver {
     }
 
     /// The engine does not want a buffer.
-    fn release(&mut self, cx: &mut Cx, hub: &Hub, buf: BufId) {
+    fn release(&mut self, cx: &mut Cx, mail: &Mail, buf: BufId) {
         let Some(Memory::Ask(ask)) = self.buffers.take(buf) else { return };
         // That of a read or write is answered by the engine.
         if self.asks.kind(ask) == Some(AskKind::Letter)
-            && let Some(incoming) = self.asks.take(ask)
+            && let Some(arrived) = self.asks.take(ask)
         {
-            self.answer_status(cx, hub, Kind::Letter, incoming, Status::Done);
+            self.answer_status(cx, mail, Kind::Letter, arrived, Status::Done);
         }
     }
 
     /// Gives a client its letters, as far as it has asked for them.
-    fn deliver(&mut self, cx: &mut Cx, hub: &Hub, client: u32) {
+    fn deliver(&mut self, cx: &mut Cx, mail: &Mail, client: u32) {
         let in_header = usize::from(USER_MAX) - Envelope::SIZE;
-        let room = |incoming: &Incoming| in_header.max(incoming.execute.bytes as usize);
+        let room = |arrived: &Arrived| in_header.max(arrived.incoming.execute.bytes as usize);
         let Some((mut collect, letter)) = self.clients.deliver(client, room) else { return };
         self.header.clear();
         let letter = match letter {
@@ -503,7 +507,7 @@ impl StoreDriver {
             Err(length) => {
                 let envelope = self.sender.envelope(Kind::Collect, length);
                 Envelope { status: Status::Larger, ..envelope }.encode_to(&mut self.header);
-                return self.answer(cx, hub, collect, 0);
+                return self.answer(cx, mail, collect, 0);
             }
         };
         self.sender.envelope(Kind::Collect, letter.len()).encode_to(&mut self.header);
@@ -511,29 +515,28 @@ impl StoreDriver {
         if letter.len() <= in_header {
             self.header.extend_from_slice(&letter);
         } else {
-            collect.bufs.copy_from_slice(0, &letter);
+            collect.incoming.bufs.copy_from_slice(0, &letter);
             bytes = letter.len() as u32;
         }
         self.clients.recycle(letter);
-        self.answer(cx, hub, collect, bytes);
+        self.answer(cx, mail, collect, bytes);
     }
 
     /// Answers with no more than a status.
-    fn answer_status(&mut self, cx: &mut Cx, hub: &Hub, kind: Kind, incoming: Incoming, status: Status) {
+    fn answer_status(&mut self, cx: &mut Cx, mail: &Mail, kind: Kind, arrived: Arrived, status: Status) {
         self.header.clear();
         Envelope { status, ..self.sender.envelope(kind, 0) }.encode_to(&mut self.header);
-        self.answer(cx, hub, incoming, 0);
+        self.answer(cx, mail, arrived, 0);
     }
 
-    fn answer(&mut self, cx: &mut Cx, hub: &Hub, incoming: Incoming, bytes: u32) {
-        let counts = Counts { result: Ok(0), bytes, user_len: 0 };
-        hub.answer(cx, Answer { incoming, counts, header: &self.header });
+    fn answer(&mut self, cx: &mut Cx, mail: &Mail, arrived: Arrived, bytes: u32) {
+        mail.answer(cx, arrived, bytes, &self.header);
     }
 
     // The end.
 
     /// Ends the engine's work: everything that does not wait for the disk is answered now.
-    pub(super) fn close(&mut self, cx: &mut Cx, hub: &Hub, phase: Phase, why: &str) {
+    pub(super) fn close(&mut self, cx: &mut Cx, mail: &Mail, phase: Phase, why: &str) {
         if matches!(self.phase, Phase::Closing | Phase::Closed) {
             return;
         }
@@ -544,15 +547,15 @@ impl StoreDriver {
         if phase != Phase::Latched {
             // What the disk still has ends without it. A latched one goes on until it has answered for that.
             self.engine = None;
-            while let Some(incoming) = self.asks.take_any() {
-                self.answer_status(cx, hub, Kind::Io, incoming, status);
+            while let Some(arrived) = self.asks.take_any() {
+                self.answer_status(cx, mail, Kind::Io, arrived, status);
             }
             self.buffers = Buffers::default();
         }
         while let Some(collect) = self.clients.take_any() {
-            self.answer_status(cx, hub, Kind::Collect, collect, status);
+            self.answer_status(cx, mail, Kind::Collect, collect, status);
         }
-        self.links.end(cx, hub);
+        self.links.end(cx, &mail.hub);
         self.finish_closing();
     }
 

@@ -8,7 +8,7 @@
 //!                                             └──▶ disk (io channel of the bdev)
 //! ```
 //! Here: `node` the poller and what control threads ask it · `driver` one store: events in, actions out · `asks`
-//! requests not answered yet · `buffers` the engine's numbers · `clients` letters to be collected · `links` ways to the
+//! requests not answered yet · `mail` between the reactors of a node · `buffers` the engine's numbers · `clients` letters to be collected · `links` ways to the
 //! other members · `disk` the bdev · `place` where things lie on it · `ranges` IO of control threads · `image` making a
 //! store and opening one · `status`.
 
@@ -19,6 +19,7 @@ mod disk;
 mod driver;
 mod image;
 mod links;
+mod mail;
 mod node;
 mod place;
 mod ranges;

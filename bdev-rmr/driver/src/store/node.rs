@@ -3,6 +3,7 @@
 use super::driver::StoreDriver;
 use super::image::OpenedStore;
 use super::links::Peers;
+use super::mail::{Arrived, Carried, INBOX, LaneAt, Mail};
 use super::status::{Phase, StoreStatus};
 use crate::hail::{HAIL_MAX, Hail};
 use rmr_engine::ResyncLimits;
@@ -13,12 +14,12 @@ use rmr_proto::wire::MESSAGE_BYTES_MAX;
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::mpsc::SyncSender;
-use tgt_reactor::{Cx, Poller, Stop, Work};
+use tgt_reactor::{CallError, Cx, Handle, Poller, Reactor, ReactorId, Stop, Work};
+use tgt_ring::Inbox;
 use tgt_rtrs::Direction;
-use tgt_rtrs::client::Answer as Counts;
 use tgt_rtrs::hub::{Hub, HubError};
 use tgt_rtrs::server::Link;
-use tgt_rtrs::tcp::{Answer, Incoming, ServerEvent};
+use tgt_rtrs::tcp::{Incoming, ServerEvent};
 
 /// Why a node did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -35,6 +36,9 @@ pub enum NodeError {
     /// The bdev gave no channel.
     #[error(transparent)]
     Bdev(#[from] tgt_bdev::OpenError),
+    /// A reactor does not answer.
+    #[error(transparent)]
+    Reactor(#[from] CallError),
     /// It has stopped.
     #[error("the target stops")]
     Stopping,
@@ -52,6 +56,8 @@ pub struct Closed {
 #[derive(Default)]
 struct Stores {
     list: Vec<StoreDriver>,
+    /// Pools whose stores are on other reactors of this node.
+    elsewhere: Vec<(PoolId, ReactorId)>,
     /// Who waits for a store to be closed.
     closing: Vec<(PoolId, SyncSender<Closed>)>,
     /// A letter's message that came as data.
@@ -63,7 +69,7 @@ struct Stores {
 
 /// The stores of a reactor. One per reactor, on its thread alone.
 pub struct Node {
-    hub: Rc<Hub>,
+    mail: Mail,
     peers: Box<dyn Peers>,
     stores: RefCell<Stores>,
 }
@@ -75,21 +81,30 @@ impl Node {
         cx.local::<Node>()
     }
 
-    /// Starts this reactor's node: from here on it serves the sessions whose lanes end here. The one there is, if there is
-    /// one; `peers` is then not needed.
+    /// Starts a node on all of these reactors: from here on it serves the sessions whose lanes end there. A store lives on
+    /// one of them and is reached from all. Control threads, once for each reactor.
     ///
     /// # Errors
-    /// [`NodeError::Hub`].
-    pub fn start(cx: &mut Cx, peers: Box<dyn Peers>) -> Result<Rc<Node>, NodeError> {
-        if let Some(node) = Self::of(cx) {
-            return Ok(node);
+    /// See [`NodeError`]; reactors that come before the one that refused serve already.
+    pub fn start(reactors: &[Handle], peers: impl Fn() -> Box<dyn Peers>) -> Result<(), NodeError> {
+        let inboxes: Vec<_> =
+            reactors.iter().map(|reactor| Inbox::new(INBOX, reactor.bell().clone())).collect();
+        for (reactor, inbox) in reactors.iter().zip(&inboxes) {
+            let all = reactors.iter().zip(&inboxes).map(|(to, inbox)| (to.id(), inbox.outbox())).collect();
+            let (inbox, peers) = (inbox.clone(), peers());
+            let begin = move |reactor: &mut Reactor| {
+                let cx = reactor.cx();
+                let hub = Hub::of(cx);
+                hub.serve(cx)?;
+                let mail = Mail::new(hub, cx.id(), inbox, all);
+                let node = Rc::new(Node { mail, peers, stores: RefCell::default() });
+                cx.set_local(node.clone());
+                cx.spawn(Box::new(NodePoller(node)), None);
+                Ok::<_, HubError>(())
+            };
+            reactor.call(begin)??;
         }
-        let hub = Hub::of(cx);
-        hub.serve(cx)?;
-        let node = Rc::new(Node { hub, peers, stores: RefCell::default() });
-        cx.set_local(node.clone());
-        cx.spawn(Box::new(NodePoller(node.clone())), None);
-        Ok(node)
+        Ok(())
     }
 
     /// Takes a store that was opened. Control threads, by way of a message.
@@ -105,7 +120,11 @@ impl Node {
         if stores.list.iter().any(|store| store.pool() == pool) {
             return Err(NodeError::HasPool(uuid::Uuid::from_bytes(pool.0)));
         }
+        if stores.elsewhere.iter().any(|(there, _)| *there == pool) {
+            return Err(NodeError::HasPool(uuid::Uuid::from_bytes(pool.0)));
+        }
         stores.list.push(StoreDriver::new(cx, opened)?);
+        self.mail.tell_home(pool, true);
         Ok(())
     }
 
@@ -117,9 +136,9 @@ impl Node {
         let stores = &mut *self.stores.borrow_mut();
         let store = stores.list.iter_mut().find(|store| store.pool() == pool);
         let store = store.ok_or_else(|| NodeError::NoPool(uuid::Uuid::from_bytes(pool.0)))?;
-        store.close(cx, &self.hub, Phase::Closing, "it is closed by command");
+        store.close(cx, &self.mail, Phase::Closing, "it is closed by command");
         stores.closing.push((pool, done));
-        stores.settle();
+        stores.settle(&self.mail);
         Ok(())
     }
 
@@ -142,75 +161,106 @@ impl Node {
 
     fn turn(&self, cx: &mut Cx) -> Work {
         let stores = &mut *self.stores.borrow_mut();
-        let mut work = Work::Idle;
-        while let Some(event) = self.hub.next_incoming() {
+        let mail = &self.mail;
+        let mut work = if mail.push() { Work::Spin } else { Work::Idle };
+        while let Some(event) = mail.hub.next_incoming() {
             work = Work::Busy;
             match event {
-                ServerEvent::Request(incoming) => stores.on_request(cx, &self.hub, incoming),
+                ServerEvent::Request(incoming) => {
+                    stores.on_request(cx, mail, Arrived { incoming, origin: None });
+                }
                 ServerEvent::Link(Link::Down { lane, .. }) => {
-                    stores.list.iter_mut().for_each(|store| store.on_lane_down(cx, &self.hub, lane));
+                    stores.on_lane_down(cx, mail, LaneAt { lane, reactor: None });
+                    mail.tell_lane_down(lane);
                 }
                 ServerEvent::Link(Link::Up { .. }) => {}
             }
         }
-        for store in &mut stores.list {
-            work = work.max(store.poll(cx, &self.hub, &*self.peers));
+        while let Some(carried) = mail.next(cx) {
+            work = Work::Busy;
+            match carried {
+                Carried::Request(arrived) => stores.on_request(cx, mail, arrived),
+                Carried::LaneDown(lane) => stores.on_lane_down(cx, mail, lane),
+                Carried::Home { pool, reactor } => {
+                    stores.elsewhere.retain(|(there, _)| *there != pool);
+                    stores.elsewhere.extend(reactor.map(|reactor| (pool, reactor)));
+                }
+                Carried::Answered { .. } => unreachable!("the mail gives answers itself"),
+            }
         }
-        stores.settle();
+        for store in &mut stores.list {
+            work = work.max(store.poll(cx, mail, &*self.peers));
+        }
+        stores.settle(mail);
         work
     }
 
     fn stop(&self, cx: &mut Cx) -> Stop {
         let stores = &mut *self.stores.borrow_mut();
         if !std::mem::replace(&mut stores.stopping, true) {
-            self.hub.unserve(cx);
+            self.mail.hub.unserve(cx);
         }
         for store in &mut stores.list {
-            store.close(cx, &self.hub, Phase::Closing, "the target stops");
+            store.close(cx, &self.mail, Phase::Closing, "the target stops");
         }
         let all = stores.list.iter().all(|store| store.phase() == Phase::Closed);
+        // What did not find room in another reactor's inbox goes with this one: sessions end with the reactors.
         if all { Stop::Done } else { Stop::Draining }
     }
 }
 
 impl Stores {
-    fn on_request(&mut self, cx: &mut Cx, hub: &Hub, incoming: Incoming) {
+    fn on_lane_down(&mut self, cx: &mut Cx, mail: &Mail, lane: LaneAt) {
+        self.list.iter_mut().for_each(|store| store.on_lane_down(cx, mail, lane));
+    }
+
+    fn on_request(&mut self, cx: &mut Cx, mail: &Mail, arrived: Arrived) {
+        let incoming = &arrived.incoming;
         let Ok((envelope, rest)) = Envelope::decode(&incoming.header) else {
-            return self.refuse(cx, hub, Kind::Letter, incoming, Status::NotUnderstood);
+            return self.refuse(cx, mail, Kind::Letter, arrived, Status::NotUnderstood);
         };
         let kind = envelope.kind;
         let routed = match kind {
             Kind::Io => pool_of_message(rest).map(|pool| (pool, true)),
-            Kind::Letter => self.place_of_letter(&incoming, &envelope),
+            Kind::Letter => self.place_of_letter(incoming, &envelope),
             Kind::Collect | Kind::Hail => {
                 let exact = rest.len() == 16;
                 Envelope::pool_of(rest).ok().filter(|_| exact).map(|pool| (pool, true))
             }
         };
         let Some((pool, in_header)) = routed else {
-            return self.refuse(cx, hub, kind, incoming, Status::NotUnderstood);
+            return self.refuse(cx, mail, kind, arrived, Status::NotUnderstood);
         };
         let hail = match kind {
-            Kind::Hail => match hail_of(&incoming, &envelope, pool) {
+            Kind::Hail => match hail_of(incoming, &envelope, pool) {
                 Some(hail) => Some(hail),
-                None => return self.refuse(cx, hub, kind, incoming, Status::NotUnderstood),
+                None => return self.refuse(cx, mail, kind, arrived, Status::NotUnderstood),
             },
             _ => None,
         };
         let Some(store) = self.list.iter_mut().find(|store| store.pool() == pool) else {
-            return self.refuse(cx, hub, kind, incoming, Status::NoPool);
+            return self.pass_on(cx, mail, (pool, kind), arrived);
         };
         match (kind, hail) {
-            (Kind::Io, _) => store.on_io(cx, hub, &envelope, incoming),
+            (Kind::Io, _) => store.on_io(cx, mail, &envelope, arrived),
             (Kind::Letter, _) => {
                 let data = (!in_header).then_some(&*self.scratch);
-                store.on_letter(cx, hub, (&envelope, data), incoming);
+                store.on_letter(cx, mail, (&envelope, data), arrived);
             }
-            (Kind::Collect, _) => store.on_collect(cx, hub, &envelope, incoming),
+            (Kind::Collect, _) => store.on_collect(cx, mail, &envelope, arrived),
             (Kind::Hail, Some(hail)) => {
-                store.on_hail(cx, hub, (envelope.from, hail.member), hail.peers, incoming);
+                store.on_hail(cx, mail, (envelope.from, hail.member), hail.peers, arrived);
             }
             (Kind::Hail, None) => unreachable!("a hail was read"),
+        }
+    }
+
+    /// There is no store of this pool here: on another reactor of this node, or none. What was passed on once is not again.
+    fn pass_on(&mut self, cx: &mut Cx, mail: &Mail, (pool, kind): (PoolId, Kind), arrived: Arrived) {
+        let home = self.elsewhere.iter().find(|(there, _)| *there == pool).map(|(_, reactor)| *reactor);
+        match (home, &arrived.origin) {
+            (Some(reactor), None) => mail.forward(reactor, arrived.incoming),
+            _ => self.refuse(cx, mail, kind, arrived, Status::NoPool),
         }
     }
 
@@ -233,20 +283,20 @@ impl Stores {
     }
 
     /// Answers what is no store's.
-    fn refuse(&mut self, cx: &mut Cx, hub: &Hub, kind: Kind, incoming: Incoming, status: Status) {
+    fn refuse(&mut self, cx: &mut Cx, mail: &Mail, kind: Kind, arrived: Arrived, status: Status) {
         self.header.clear();
         Envelope { kind, from: None, status, length: 0, sender: 0 }.encode_to(&mut self.header);
-        let counts = Counts { result: Ok(0), bytes: 0, user_len: 0 };
-        hub.answer(cx, Answer { incoming, counts, header: &self.header });
+        mail.answer(cx, arrived, 0, &self.header);
     }
 
     /// Forgets stores that are closed and whose closing somebody waits for.
-    fn settle(&mut self) {
+    fn settle(&mut self, mail: &Mail) {
         let list = &mut self.list;
         self.closing.retain(|(pool, done)| {
             let at = list.iter().position(|store| store.pool() == *pool && store.phase() == Phase::Closed);
             let Some(at) = at else { return list.iter().any(|store| store.pool() == *pool) };
             let store = list.remove(at);
+            mail.tell_home(*pool, false);
             // Who asked may have given up.
             let _ = done.try_send(Closed { superblock: *store.superblock(), cache_lost: store.cache_lost() });
             false

@@ -2,19 +2,23 @@
 
 mod rig;
 
+use bdev_error::{Fault, Kind, Target};
 use bdev_rmr::hail::Peer;
 use bdev_rmr::store::{ImageError, Phase, data_offset};
-use rig::{BLOCK, Client, POOL, Rig, letter_of, wait_until};
+use rig::{BLOCK, Client, PATIENCE, POOL, Rig, letter_of, wait_until};
 use rmr_engine::StoreConfig;
 use rmr_engine::store::{OutCause, Service};
 use rmr_proto::disk::Superblock;
-use rmr_proto::envelope::{Kind, Status};
+use rmr_proto::envelope::{Kind as Asked, Status};
 use rmr_proto::{
     BlockRange, Continuity, Epoch, IoOp, IoRequest, IoStatus, MEMBERS_MAX, MemberId, MemberSet, Msg, Origin,
     Promise, Proposal, Report, Seq, Tag,
 };
 use std::sync::Arc;
-use tgt_bdev::Bdev;
+use tgt_bdev::{Bdev, IoStatus as WireStatus};
+
+#[global_allocator]
+static COUNTER: test_alloc_counter::Counter = test_alloc_counter::Counter;
 
 const BLOCKS: u64 = (8 << 20) / BLOCK as u64;
 
@@ -349,7 +353,7 @@ fn what_is_not_understood_is_refused_and_harms_nobody() {
     let (mut pool, _) = Pool::start(rig.client(1, 11), 1, true);
     let io = pool.request(IoOp::Write, 0, 1);
     let message = rmr_proto::wire::encode(POOL, &Msg::Io(io, Some(rmr_proto::BufId(0))));
-    let good = [&pool.client.envelope(Kind::Io, message.len()).encode()[..], &message].concat();
+    let good = [&pool.client.envelope(Asked::Io, message.len()).encode()[..], &message].concat();
     let refused = |client: &mut Client, header: Vec<u8>, data: Result<&[u8], u32>, status: Status| {
         let tag = client.start(header, data);
         assert_eq!(client.wait(tag).envelope.status, status);
@@ -425,6 +429,207 @@ fn a_bdev_that_is_removed_closes_its_store_and_says_so() {
     let tag = pool.client.start_io(io, None);
     assert_eq!(pool.client.wait(tag).envelope.status, Status::NoPool);
     rig.close(1);
+}
+
+fn exercise(pool: &mut Pool, requests: u64, data: &[u8]) {
+    for at in 0..requests {
+        assert_eq!(pool.write(at % 64, data), IoStatus::Done);
+        assert_eq!(pool.read(at % 64, 2).0, IoStatus::Done);
+    }
+}
+
+#[test]
+fn a_store_is_reached_from_every_reactor_of_its_node() {
+    let rig = Rig::with(2, true);
+    let bdev = rig.malloc("m0", 32 << 20, BLOCK);
+    rig.create(&bdev, 0).expect("an empty bdev");
+    let mut client = rig.client(1, 11);
+    assert_eq!(client.hail(0, Vec::new()).envelope.status, Status::NoPool, "not open yet");
+    // Sessions end on the first of the two, the store lives on the second.
+    rig.open(2, &bdev).expect("it opens");
+    wait_until("the first knows", || client.hail(0, Vec::new()).envelope.status == Status::Done);
+    let (mut pool, _) = Pool::start(client, 1, true);
+    let data = filled(2, 1);
+    exercise(&mut pool, 50, &data);
+    let first = data[..BLOCK as usize].to_vec();
+    assert!(pool.read(0, 1) == (IoStatus::Done, first.clone()));
+    // A client of the other reactor, which has lanes by the same names.
+    let (mut other, _) = Pool::start(rig.client(2, 12), 2, false);
+    assert_eq!(pool.write(5, &data), IoStatus::Fenced);
+    let waits = other.client.start_collect(4096);
+    let collect = pool.client.start_collect(4096);
+    pool.client.start_collect(4096);
+    assert_eq!(pool.client.wait(collect).envelope.status, Status::Done);
+    pool.client.detach();
+    wait_until("its lane is gone", || rig.served_lanes(1) == 0);
+    assert!(other.read(0, 1) == (IoStatus::Done, first));
+    assert!(other.client.answer(waits).is_none(), "the end of the other's lane is not its own");
+    assert_eq!(rig.status(2).clients, 2);
+    rig.close(2);
+    assert_eq!(other.client.wait(waits).envelope.status, Status::NoPool);
+    let mut late = rig.client(1, 13);
+    assert_eq!(late.hail(0, Vec::new()).envelope.status, Status::NoPool);
+    // And on the first after all.
+    wait_until("the second's store is forgotten", || rig.open(1, &bdev).is_ok());
+    assert_eq!(late.hail(0, Vec::new()).envelope.status, Status::Done);
+}
+
+#[test]
+fn reads_and_writes_of_a_live_region_allocate_nothing() {
+    for home in [1, 2] {
+        allocates_nothing(home);
+    }
+}
+
+/// With the sessions on the first reactor of the node, and the store on this one.
+fn allocates_nothing(home: usize) {
+    let rig = Rig::with(2, true);
+    let bdev = rig.malloc("m0", 32 << 20, BLOCK);
+    rig.create(&bdev, 0).expect("an empty bdev");
+    rig.open(home, &bdev).expect("it opens");
+    let mut first = rig.client(1, 10);
+    wait_until("the first knows", || first.hail(0, Vec::new()).envelope.status == Status::Done);
+    let (mut pool, _) = Pool::start(rig.client(1, 11), 1, true);
+    let data = filled(2, 1);
+    let mut run = |requests: u64| exercise(&mut pool, requests, &data);
+    // Of the node's reactors: the session's side of it, the driver, the engine, the bdev.
+    let of = |at: usize| rig.handles[at].call(|_| test_alloc_counter::allocations()).expect("an answer");
+    let counted = || of(1) + of(2);
+    run(500);
+    let fewest = (0..5)
+        .map(|_| {
+            let before = counted();
+            run(200);
+            counted() - before
+        })
+        .min();
+    // A commit, or a beat of the session, may fall into some of the rounds.
+    assert_eq!(fewest, Some(0), "allocations of 400 requests");
+}
+
+fn fault(kind: Kind, num: u32) -> Fault {
+    Fault { kind, num, queue_depth: 0 }
+}
+
+#[test]
+fn a_store_whose_metadata_cannot_be_written_latches_and_says_so_to_everybody() {
+    let rig = Rig::start();
+    let (bdev, faults) = rig.failing();
+    rig.create(&bdev, 0).expect("an empty bdev");
+    rig.open(1, &bdev).expect("it opens");
+    let (mut pool, _) = Pool::start(rig.client(1, 11), 1, true);
+    let written = filled(1, 1);
+    assert_eq!(pool.write(0, &written), IoStatus::Done);
+    let collect = pool.client.start_collect(4096);
+    faults.set(Target::Write, fault(Kind::Status(WireStatus::WRITE_FAULT), 1));
+    // A new promise has to be written down.
+    let promise = Promise { generation: 2, nonce: 11 };
+    pool.client.letter(&Msg::Promise { promise, takeover: true });
+    assert_eq!(pool.client.wait(collect).envelope.status, Status::Latched);
+    let io = pool.request(IoOp::Read, 0, 1);
+    let tag = pool.client.start_io(io, None);
+    assert_eq!(pool.client.wait(tag).envelope.status, Status::Latched);
+    assert_eq!(pool.client.hail(0, Vec::new()).envelope.status, Status::Latched);
+    let status = rig.status(1);
+    assert_eq!((status.phase, status.requests, status.buffers), (Phase::Latched, 0, 0));
+    let why = status.why.expect("it says why");
+    assert!(why.contains("failed to write metadata: write fault"), "{why}");
+    rig.close(1);
+    rig.open(1, &bdev).expect("it opens again");
+    let (mut pool, report) = Pool::start(pool.client, 3, false);
+    assert_eq!(report.record.promise.generation, 3);
+    assert_eq!(pool.read(0, 1), (IoStatus::Done, written));
+}
+
+#[test]
+fn a_flush_that_fails_is_told_and_the_store_leaves_the_set() {
+    let rig = Rig::start();
+    let (bdev, faults) = rig.failing();
+    rig.create(&bdev, 0).expect("an empty bdev");
+    rig.open(1, &bdev).expect("it opens");
+    let (mut pool, _) = Pool::start(rig.client(1, 11), 1, true);
+    assert_eq!(pool.write(0, &filled(1, 1)), IoStatus::Done);
+    faults.set(Target::Flush, fault(Kind::Status(WireStatus::WRITE_FAULT), 1));
+    assert_eq!(pool.plain(IoOp::Flush, 0, 0), IoStatus::DiskError);
+    let engine = rig.status(1).engine.expect("it runs");
+    assert_eq!(engine.service, Service::Out(OutCause::DiskError));
+    // That the cache is lost gets durable: the next to open it needs no hint.
+    wait_until("it is written down", || rig.status(1).engine.is_some_and(|engine| engine.record.boot == 0));
+    assert!(!rig.close(1).cache_lost);
+}
+
+#[test]
+fn a_cache_that_was_lost_and_could_not_be_noted_is_told_by_the_close() {
+    let rig = Rig::start();
+    let (bdev, faults) = rig.failing();
+    rig.create(&bdev, 0).expect("an empty bdev");
+    rig.open(1, &bdev).expect("it opens");
+    let (mut pool, _) = Pool::start(rig.client(1, 11), 1, true);
+    assert_eq!(pool.write(0, &filled(1, 1)), IoStatus::Done);
+    faults.set(Target::Flush, fault(Kind::Status(WireStatus::WRITE_FAULT), 1));
+    faults.set(Target::Write, fault(Kind::Status(WireStatus::WRITE_FAULT), 1));
+    assert_eq!(pool.plain(IoOp::Flush, 0, 0), IoStatus::DiskError);
+    wait_until("metadata cannot be written either", || rig.status(1).phase == Phase::Latched);
+    assert!(rig.close(1).cache_lost);
+}
+
+#[test]
+fn a_store_closes_when_its_disk_has_answered_and_not_before() {
+    let rig = Rig::start();
+    let (bdev, faults) = rig.failing();
+    rig.create(&bdev, 0).expect("an empty bdev");
+    rig.open(1, &bdev).expect("it opens");
+    let (mut pool, _) = Pool::start(rig.client(1, 11), 1, true);
+    assert_eq!(pool.write(0, &filled(1, 1)), IoStatus::Done);
+    for (target, op) in [(Target::Write, IoOp::Write), (Target::Read, IoOp::Read)] {
+        faults.set(target, fault(Kind::Pending, 1));
+        let io = pool.request(op, 0, 1);
+        let data = filled(1, 2);
+        pool.client.start_io(io, (op == IoOp::Write).then_some(&data));
+    }
+    wait_until("the disk hangs", || rig.status(1).on_disk == 2);
+    let waiting = pool.request(IoOp::Flush, 0, 0);
+    let flushed = pool.client.start_io(waiting, None);
+    assert_eq!(pool.client.wait(flushed).envelope.status, Status::Done);
+    let closed = rig.start_close(1);
+    let status = rig.status(1);
+    assert_eq!((status.phase, status.on_disk, status.requests), (Phase::Closing, 2, 2));
+    assert!(closed.try_recv().is_err());
+    assert_eq!(pool.client.hail(0, Vec::new()).envelope.status, Status::NoPool, "nothing new");
+    assert_eq!(bdev.openers().len(), 1, "the disk may still write: nobody else gets it");
+    let tags = [flushed - 2, flushed - 1];
+    assert!(tags.iter().all(|tag| pool.client.answer(*tag).is_none()), "their memory is with the disk");
+    faults.resume_pending();
+    closed.recv_timeout(PATIENCE).expect("it closes");
+    assert!(bdev.openers().is_empty());
+    for tag in tags {
+        assert_eq!(pool.client.wait(tag).envelope.status, Status::NoPool);
+    }
+}
+
+#[test]
+fn a_new_store_is_these_bytes_for_ever() {
+    let rig = Rig::start();
+    let bdev = rig.malloc("m0", 32 << 20, 512);
+    rig.create(&bdev, 3).expect("an empty bdev");
+    let area = rig.read_bytes(&bdev, 0, 4 << 20);
+    let hex: String = area[..64].iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(
+        hex,
+        "524d5253544f524501000000c8e22e2507070707070707070707070707070707\
+         500000000000000000080000000000000c04070300000000001d000000000000"
+    );
+    assert_eq!(area[..4096], area[4096..8192], "two copies");
+    assert_eq!(
+        (&area[8192..8196], &area[8192 + (1 << 20)..][..4]),
+        (&b"RMRP"[..], &b"RMRP"[..]),
+        "the journal, twice"
+    );
+    let superblock = Superblock::decode(&area).expect("a store");
+    assert_eq!(data_offset(&superblock, &StoreConfig::default()), 3 << 20);
+    assert_eq!(superblock.capacity, ((32 << 20) - (3 << 20)) / u64::from(BLOCK));
+    assert!(area[3 << 20..].iter().all(|byte| *byte == 0), "the data is not touched");
+    assert_eq!(rmr_proto::crc32c(&area[..3 << 20]), 0x380d6ef1);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Two reactors: a hand-written client on the first, a node with its stores and a listener on the second.
 
+use bdev_error::{ErrorLayer, Errors, Faults};
 use bdev_malloc::MallocSpec;
 use bdev_rmr::hail::{Hail, Peer};
 use bdev_rmr::store::{
@@ -10,9 +11,10 @@ use rmr_engine::ResyncLimits;
 use rmr_proto::envelope::{Envelope, Kind, Status};
 use rmr_proto::{Incarnation, MemberId, Msg, PoolId, wire};
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::mpsc::sync_channel;
+use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
+use tgt_bdev::stack::Stack;
 use tgt_bdev::{Bdev, Bdevs, Bufs, Desc, DmaBuf, Mode};
 use tgt_reactor::{Handle, Reactor, Reactors, SleepPolicy, StartOptions};
 use tgt_rtrs::client::{Link, Policy};
@@ -75,6 +77,11 @@ impl Rig {
     }
 
     pub(crate) fn with_nodes(nodes: u32) -> Self {
+        Self::with(nodes, false)
+    }
+
+    /// With so many reactors for nodes; each is another host, or all are one.
+    pub(crate) fn with(nodes: u32, one_host: bool) -> Self {
         let options = StartOptions { cores: (0..=nodes).collect(), sleep: SleepPolicy::ADAPTIVE, pin: false };
         let reactors = Reactors::start(&options).expect("reactors start where tests run");
         let handles = reactors.handles().to_vec();
@@ -87,12 +94,17 @@ impl Rig {
                 let (_, address) = hub
                     .listen(cx, (&ServerConfig::default(), 64 << 20), gate, &on, None)
                     .expect("it listens");
-                Node::start(cx, Box::new(DirectPeers(Arc::default()))).expect("nobody else serves");
                 address
             };
             handle.call(start).expect("an answer")
         };
         let addresses = handles[1..].iter().map(listen).collect();
+        let peers = || Box::new(DirectPeers(Arc::default())) as Box<dyn Peers>;
+        // Of one host, or of one each.
+        let hosts = if one_host { handles.len() } else { 1 };
+        for host in handles[1..].chunks(hosts) {
+            Node::start(host, peers).expect("nobody else serves");
+        }
         Self { reactors: Some(reactors), handles, bdevs: Bdevs::new(), addresses }
     }
 
@@ -105,6 +117,16 @@ impl Rig {
             optimal_io_boundary: 0,
         };
         bdev_malloc::create(&self.bdevs, spec).expect("memory")
+    }
+
+    /// A bdev in memory that fails as it is told.
+    pub(crate) fn failing(&self) -> (Arc<Bdev>, Arc<Faults>) {
+        self.malloc("m0", 32 << 20, BLOCK);
+        let faults = Arc::<Faults>::default();
+        let stack: Arc<Errors> = Stack::new(&self.bdevs);
+        let layer = ErrorLayer { base: "m0".to_owned(), uuid: None, faults: faults.clone() };
+        let made = stack.create("EE_m0", "m0", &["EE_m0"], layer).expect("it stands on m0");
+        (made[0].clone(), faults)
     }
 
     pub(crate) fn create(&self, bdev: &Arc<Bdev>, member: usize) -> Result<(), ImageError> {
@@ -142,13 +164,23 @@ impl Rig {
     }
 
     pub(crate) fn close(&self, node: usize) -> Closed {
+        self.start_close(node).recv_timeout(PATIENCE).expect("it closes")
+    }
+
+    pub(crate) fn start_close(&self, node: usize) -> Receiver<Closed> {
         let (done, closed) = sync_channel(1);
         let close = move |reactor: &mut Reactor| {
             let node = Node::of(reactor.cx()).expect("it was started");
             node.close(reactor.cx(), POOL, done)
         };
         self.handles[node].call(close).expect("an answer").expect("it is open");
-        closed.recv_timeout(PATIENCE).expect("it closes")
+        closed
+    }
+
+    /// Lanes that clients have on a reactor.
+    pub(crate) fn served_lanes(&self, node: usize) -> usize {
+        let ask = |reactor: &mut Reactor| Hub::of(reactor.cx()).server_lanes(reactor.cx()).len();
+        self.handles[node].call(ask).expect("an answer")
     }
 
     pub(crate) fn status(&self, node: usize) -> StoreStatus {
