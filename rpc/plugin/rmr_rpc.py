@@ -68,7 +68,7 @@ METHODS = [
         ("adrfam", {"help": "IPv4 or IPv6: what traddr is; checked"}),
         ("key", {"help": "Name of the key that every client must have under the same name; without one only clients on this host are let in, unless --insecure-sessions"}),
         ("data_digest", {"type": _bool, "help": "Digests (CRC32C) of data; used if either side wants them; default true"}),
-        ("reactor", {"type": int, "help": "Which reactor has it and the lanes that come in; default: that of the other listeners, else 0"}),
+        ("reactor", {"type": int, "help": "Which reactor accepts there; connections go on to the reactors of their lanes; default: 0"}),
     ]),
     ("rtrs_get_listeners", "List where other hosts come in, and who was refused", []),
     ("rtrs_create_session", "Connect to a peer and stay connected, before anything uses it", [
