@@ -8,8 +8,9 @@
 //!
 //! # Words
 //! *spread*: a lane that comes in lives on the reactor that its session's name and its number say, so that all its
-//! connections meet there, whichever listener they came through. *user*: who submits on a lane, by the [`HubUser`] that [`Hub::attach`] gave him. *service*: who serves the requests of
-//! other hosts; one per process, and it serves on every reactor, as lanes are spread over all. *turn*: as in `tgt-reactor`.
+//! connections meet there, whichever listener they came through. *user*: who submits on a lane, by the [`HubUser`] that
+//! [`Hub::attach`] gave him. *service*: who serves the requests of other hosts; one per process, and it serves on every
+//! reactor, as lanes are spread over all. *turn*: as in `tgt-reactor`.
 //!
 //! # A turn
 //! Users submit and answer at any point of a turn; nothing is sent then. When the hub is polled it
