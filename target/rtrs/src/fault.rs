@@ -7,7 +7,7 @@ use crate::frame::{ByeCause, RefuseCause};
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum Fault {
     /// The system says so.
-    #[error("system error {errno}")]
+    #[error("{}", system_words(*errno))]
     System {
         /// As the system numbers it.
         errno: i32,
@@ -69,6 +69,14 @@ pub enum Fault {
     /// The life it belonged to is over.
     #[error("the session's life is over")]
     LifeOver,
+}
+
+/// The system's own words; it has none for what it did not number.
+fn system_words(errno: i32) -> String {
+    match errno {
+        0 => "refused by the system, which did not say why".to_owned(),
+        errno => std::io::Error::from_raw_os_error(errno).to_string(),
+    }
 }
 
 impl Fault {

@@ -3,8 +3,8 @@
 //! # What it is and is not
 //! Frames and their bytes, and the state machines of both sides: [`client::Client`], [`server::Gate`] and
 //! [`server::Server`]. They are sans-IO: events go in, actions come out; no socket, clock, thread, random number or
-//! payload byte inside. [`tcp`] drives them on real sockets; [`hub`] makes a service of that for all pollers of a reactor, [`sessions`] of those one of the process.
-//! What users say to each other is not looked into.
+//! payload byte inside. [`tcp`] drives them on real sockets; [`hub`] makes a service of that for all pollers of a
+//! reactor, [`sessions`] one of the process. What users say to each other is not looked into.
 //!
 //! # Words
 //! As in `docs/111-sessions.md`: *session*, *lane*, *path*, *connection*, *permit*, *slot*, *use*, *life*,
@@ -24,8 +24,8 @@
 //! `permits`, `requests` · `server/`: `gate` connections that have not proved themselves, `mod` lanes and connections of
 //! one reactor, `event`, `lane` joining and ending, `record` what is remembered of a request, `requests` executed at most
 //! once · `tcp/`: the same on real sockets: `client/` the lanes of a reactor, `server/` listeners and their lanes, `intake`
-//! of either takes frames in, `users` those who go, `doors` a server's listeners, `memory` its buffers, `late` requests that came too late
-//! to be handed out · `hub/`: one for each
+//! of either takes frames in, `users` those who go, `doors` a server's listeners and connections that move, `memory` its
+//! buffers, `late` requests that came too late to be handed out · `hub/`: one for each
 //! reactor, with its users and its service · `sessions/` for control threads: listeners, peers, keys, news · `rpc/` the methods
 //! · `fuzz` · `mutant` test-only switches.
 //!

@@ -50,11 +50,15 @@ impl Host {
     }
 
     fn listen(&self, key: Option<&str>) -> SocketAddr {
+        self.listen_on(key, None)
+    }
+
+    fn listen_on(&self, key: Option<&str>, reactor: Option<u32>) -> SocketAddr {
         // Found free, and let go again: the port of a listener is named.
         let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
         let address = free.local_addr().expect("bound");
         drop(free);
-        let spec = ListenerSpec { address, key: key.map(str::to_owned), digest: true, reactor: None };
+        let spec = ListenerSpec { address, key: key.map(str::to_owned), digest: true, reactor };
         self.sessions.add_listener(&spec).expect("it listens");
         address
     }
@@ -188,4 +192,33 @@ fn a_removed_key_opens_nothing_new_and_leaves_what_is_up() {
         server.sessions.listeners().expect("answers")[0].figures.is_some_and(|f| f.refused > 0)
     });
     assert_eq!(late.lanes_up(), 0);
+}
+
+#[test]
+fn a_servers_lanes_are_spread_over_its_reactors_whichever_listener_they_came_through() {
+    let (server, client) = (Host::start(2, 2), Host::start(1, 2));
+    let (one, two) = (server.listen_on(None, Some(0)), server.listen_on(None, Some(1)));
+    let session = client.sessions.open(&to(&[one, two])).expect("a session");
+    let _users = [client.attach(0, &session), client.attach(1, &session)];
+    wait_until("both lanes have both paths", || {
+        let served = server.sessions.served().expect("answers");
+        let lanes = served.iter().flat_map(|served| &served.lanes);
+        lanes.filter(|lane| lane.connections.len() == 2).count() == 2
+    });
+    let served = server.sessions.served().expect("answers");
+    let mut reactors: Vec<u32> = served[0].lanes.iter().map(|lane| lane.reactor.0).collect();
+    reactors.sort_unstable();
+    assert_eq!(reactors, [0, 1], "neighbouring lanes are neighbours");
+    let connections = |server: &Host| -> Vec<usize> {
+        server.sessions.listeners().expect("answers").iter().map(|listener| listener.connections).collect()
+    };
+    assert_eq!(connections(&server), [2, 2]);
+    // A listener that goes takes its connections along, on whichever reactor they are.
+    server.sessions.remove_listener(two).expect("it is there");
+    wait_until("each lane has one path left", || {
+        let info = &client.sessions.sessions().expect("answers")[0];
+        info.paths[1].up() == 0 && info.paths[0].up() == 2
+    });
+    assert_eq!(connections(&server), [2]);
+    assert_eq!(client.lanes_up(), 2);
 }

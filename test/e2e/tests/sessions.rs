@@ -276,7 +276,7 @@ fn what_is_wrong_is_named_with_what_would_be_accepted() {
         ("rtrs_add_listener", with("traddr", json!("localhost")), "names are not looked up"),
         ("rtrs_add_listener", with("traddr", json!("192.0.2.1")), "--insecure-sessions"),
         ("rtrs_add_listener", with("key", json!("key7")), "there is no key"),
-        ("rtrs_add_listener", with("reactor", json!(1)), "where the other listeners are"),
+        ("rtrs_add_listener", with("reactor", json!(1)), "0 to 0"),
         ("rtrs_remove_listener", at("4433"), "4430"),
         ("rtrs_create_session", json!({"paths": []}), "paths"),
         ("rtrs_create_session", json!({"paths": ["1.2.3.4:5"]}), "accepted: ip:ADDRESS:PORT"),

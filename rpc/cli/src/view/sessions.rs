@@ -19,19 +19,22 @@ pub(super) fn sessions(answer: &Value) -> Option<Value> {
 fn to_peer(session: &Value, rows: &mut Vec<Value>) -> Option<()> {
     for path in session.get("paths")?.as_array()? {
         let latency = number(path, "latency_ns")?;
-        rows.push(json!({"session": session.get("session")?, "role": "client", "state": session.get("state")?,
+        rows.push(
+            json!({"session": session.get("session")?, "role": "client", "state": session.get("state")?,
             "path": path.get("path")?, "path_state": path.get("state")?,
             "latency": if latency > 0.0 { time(latency / 1e9) } else { "-".to_owned() },
             "requests": path.get("requests")?, "written": bytes(number(path, "bytes_written")?),
             "read": bytes(number(path, "bytes_read")?), "resends": path.get("resends")?,
-            "faults": path.get("faults")?, "last_reason": text_or_dash(path.get("reason")?)}));
+            "faults": path.get("faults")?, "last_reason": text_or_dash(path.get("reason")?)}),
+        );
     }
     Some(())
 }
 
 fn of_client(session: &Value, rows: &mut Vec<Value>) -> Option<()> {
     for lane in session.get("lanes")?.as_array()? {
-        let from: Option<Vec<&str>> = lane.get("connections")?.as_array()?.iter().map(Value::as_str).collect();
+        let from: Option<Vec<&str>> =
+            lane.get("connections")?.as_array()?.iter().map(Value::as_str).collect();
         let from = from?;
         rows.push(json!({"session": session.get("session")?, "role": "server", "state": "up",
             "path": from.join(" "), "path_state": if from.is_empty() { "down" } else { "up" },

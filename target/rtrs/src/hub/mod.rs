@@ -7,8 +7,10 @@
 //! again after a life's end is its user's to know.
 //!
 //! # Words
-//! *user*: who submits on a lane, by the [`HubUser`] that [`Hub::attach`] gave him. *service*: who serves the requests of
-//! other hosts; one per process, on every reactor that has a server's port. *turn*: as in `tgt-reactor`.
+//! *spread*: a lane that comes in lives on the reactor that its session's name and its number say, so that all its
+//! connections meet there, whichever listener they came through. *user*: who submits on a lane, by the [`HubUser`] that
+//! [`Hub::attach`] gave him. *service*: who serves the requests of other hosts; one per process, and it serves on every
+//! reactor, as lanes are spread over all. *turn*: as in `tgt-reactor`.
 //!
 //! # A turn
 //! Users submit and answer at any point of a turn; nothing is sent then. When the hub is polled it
@@ -51,6 +53,7 @@ mod session;
 pub use client::{ClientEvent, HubUser, LaneUp};
 pub use figures::{ClientLane, PathFigures, ServerLane};
 pub use paths::PathKey;
+pub use server::PortSpec;
 pub use session::{Note, Session, SessionKey, SessionRef, SessionSetup};
 
 use crate::tcp::{ClientPort, ServerPort};

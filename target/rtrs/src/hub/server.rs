@@ -6,7 +6,7 @@ use super::{Hub, HubError, begin_turn, end_turn, soil};
 use crate::client::Answer as Counts;
 use crate::frame::Refused;
 use crate::server::{GateConfig, LaneRef, Link, ServerConfig};
-use crate::tcp::{Answer, DoorFigures, DoorNo, Incoming, ServerEvent, ServerPort};
+use crate::tcp::{Answer, DoorFigures, DoorNo, Incoming, ServerEvent, ServerPort, Spread, Stray};
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -22,6 +22,19 @@ struct Up {
     since: SystemTime,
 }
 
+/// What a reactor's port is made with; the same on all reactors that share lanes.
+#[derive(Clone)]
+pub struct PortSpec {
+    /// What lanes are allowed.
+    pub config: ServerConfig,
+    /// Most bytes of data memory that requests hold at a time; beyond that they wait.
+    pub memory_max: u64,
+    /// Lanes are spread over all reactors; else all that come in on a reactor stay there.
+    pub spread: bool,
+    /// Told of lanes.
+    pub notes: Option<Sender<Note>>,
+}
+
 /// The server's half of a hub.
 #[derive(Default)]
 pub(super) struct Servers {
@@ -30,7 +43,7 @@ pub(super) struct Servers {
     queue: VecDeque<ServerEvent>,
     served: bool,
     up: Vec<Up>,
-    notes: Option<Sender<Note>>,
+    made: Option<PortSpec>,
     /// Something was answered and is not sent.
     dirty: bool,
     closed: bool,
@@ -81,35 +94,36 @@ impl Hub {
 
 /// For control threads, by way of a message.
 impl Hub {
-    /// Listens. The first call makes the reactor's port, with `config`, `memory_max` bytes for data (see
-    /// [`crate::tcp::ServerPortConfig`]), and tells `notes` of lanes.
+    /// Listens. The first call makes the reactor's port as `spec` says.
     ///
     /// # Errors
     /// What the sockets cannot have.
     pub fn listen(
         &self,
         cx: &mut Cx,
-        (config, memory_max): (&ServerConfig, u64),
+        spec: &PortSpec,
         gate: GateConfig,
         on: &ListenOn,
-        notes: Option<Sender<Note>>,
     ) -> Result<(DoorNo, SocketAddr), HubError> {
         let servers = &mut *self.servers.borrow_mut();
-        if servers.closed {
-            return Err(HubError::Stopping);
-        }
-        if servers.port.is_none() {
-            servers.port = Some(ServerPort::without_listener(cx, config.clone(), memory_max)?);
-            servers.notes = notes;
-        }
-        let port = servers.port.as_mut().expect("just made");
+        let port = servers.port_for(cx, spec)?;
         let door = port.add_listener(gate, on)?;
         let address = port.listener_address(door).expect("just added");
         soil(&mut servers.dirty, cx);
         Ok((door, address))
     }
 
-    /// Ends a listener and the connections that came through it.
+    /// Takes a connection over that came in on another reactor.
+    fn adopt(&self, cx: &mut Cx, spec: &PortSpec, stray: Stray) {
+        let servers = &mut *self.servers.borrow_mut();
+        let adopted = servers.port_for(cx, spec).and_then(|port| Ok(port.adopt(cx, stray)?));
+        if let Err(error) = adopted {
+            tracing::warn!(%error, "a session's connection cannot go to the reactor of its lane");
+        }
+        soil(&mut servers.dirty, cx);
+    }
+
+    /// Ends a listener, if it is on this reactor, and the connections here that came through it.
     pub fn stop_listening(&self, cx: &mut Cx, door: DoorNo) {
         let servers = &mut *self.servers.borrow_mut();
         if let Some(port) = &mut servers.port {
@@ -125,7 +139,13 @@ impl Hub {
         }
     }
 
-    /// How a listener fares; `None` if it was removed.
+    /// Connections on this reactor that came through a listener, of whichever reactor.
+    #[must_use]
+    pub fn came_through(&self, door: DoorNo) -> usize {
+        self.servers.borrow().port.as_ref().map_or(0, |port| port.came_through(door))
+    }
+
+    /// How a listener of this reactor fares; `None` if it was removed.
     #[must_use]
     pub fn listener_figures(&self, door: DoorNo) -> Option<DoorFigures> {
         self.servers.borrow().port.as_ref()?.door_figures(door)
@@ -154,7 +174,40 @@ impl Servers {
             self.route(cx, event);
         }
         let waiting = !self.queue.is_empty();
-        end_turn(self.port.as_mut().expect("it was there"), cx, routed, waiting)
+        let port = self.port.as_mut().expect("it was there");
+        let work = end_turn(port, cx, routed, waiting);
+        if port.is_moving() { self.send_away(cx).max(work) } else { work }
+    }
+
+    /// Sends connections to the reactors of their lanes.
+    fn send_away(&mut self, cx: &mut Cx) -> Work {
+        let (Some(port), Some(spec)) = (&mut self.port, &self.made) else { return Work::Idle };
+        for stray in port.take_strays(cx) {
+            let (to, spec) = (cx.peers()[stray.reactor as usize].clone(), spec.clone());
+            let sent = to.send(move |reactor| {
+                let hub = Hub::of(reactor.cx());
+                hub.adopt(reactor.cx(), &spec, stray);
+            });
+            if let Err(error) = sent {
+                // The connection is closed with the message; the client tries again.
+                tracing::warn!(%error, "a session's connection cannot go to the reactor of its lane");
+            }
+        }
+        Work::Busy
+    }
+
+    fn port_for(&mut self, cx: &mut Cx, spec: &PortSpec) -> Result<&mut ServerPort, HubError> {
+        if self.closed {
+            return Err(HubError::Stopping);
+        }
+        if self.port.is_none() {
+            let mut port = ServerPort::without_listener(cx, spec.config.clone(), spec.memory_max)?;
+            if spec.spread {
+                port.set_spread(Spread { own: cx.id().0, count: cx.peers().len() as u32 });
+            }
+            (self.port, self.made) = (Some(port), Some(spec.clone()));
+        }
+        Ok(self.port.as_mut().expect("just made"))
     }
 
     fn route(&mut self, cx: &mut Cx, event: ServerEvent) {
@@ -166,7 +219,7 @@ impl Servers {
                     Link::Up { lane, .. } => self.up.push(Up { lane, link, since: SystemTime::now() }),
                     Link::Down { lane, .. } => self.up.retain(|up| up.lane != lane),
                 }
-                if let Some(notes) = &self.notes {
+                if let Some(notes) = self.made.as_ref().and_then(|made| made.notes.as_ref()) {
                     // Nobody listens any more: the process stops.
                     let _ = notes.send(Note::Served { reactor: cx.id(), link });
                 }

@@ -45,7 +45,7 @@ struct AddListener {
     key: Option<String>,
     /// Digests (CRC32C) of data; used if either side wants them; default true
     data_digest: Option<bool>,
-    /// Which reactor has it and the lanes that come in; default: that of the other listeners, else 0
+    /// Which reactor accepts there; connections go on to the reactors of their lanes; default: 0
     reactor: Option<u32>,
 }
 

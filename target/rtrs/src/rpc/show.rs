@@ -28,7 +28,7 @@ pub(super) fn listener(info: &ListenerInfo) -> Value {
         "key": info.spec.key,
         "key_error": info.key_fault,
         "reactor": info.reactor,
-        "connections": figures.map_or(0, |figures| figures.connections),
+        "connections": info.connections,
         "admitted": figures.map_or(0, |figures| figures.admitted),
         "refused": figures.map_or(0, |figures| figures.refused),
         "last_refused": last,

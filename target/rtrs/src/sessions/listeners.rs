@@ -3,7 +3,7 @@
 use super::keys::HeldKey;
 use super::{Sessions, SessionsError};
 use crate::frame::{DATA_MAX, DEPTH_MAX};
-use crate::hub::Hub;
+use crate::hub::{Hub, PortSpec};
 use crate::server::{GateConfig, ServerConfig};
 use crate::tcp::{DoorFigures, DoorNo};
 use std::net::SocketAddr;
@@ -38,7 +38,7 @@ pub struct ListenerSpec {
     pub key: Option<String>,
     /// Digests of data, even if the client does not ask for them.
     pub digest: bool,
-    /// Which reactor; `None`: that of the other listeners, else the first.
+    /// Which reactor; `None`: the first.
     pub reactor: Option<u32>,
 }
 
@@ -62,6 +62,8 @@ pub struct ListenerInfo {
     pub reactor: u32,
     /// Why its key cannot be read now.
     pub key_fault: Option<String>,
+    /// Connections that came through it and are up, on all reactors.
+    pub connections: usize,
     /// How it fares; `None` if its reactor has none of it.
     pub figures: Option<DoorFigures>,
 }
@@ -87,7 +89,7 @@ impl Sessions {
         if let Some(TransportSpec { max_queue_depth: depth, max_io_size: bytes }) = state.transport {
             return Err(SessionsError::TransportExists { depth, bytes });
         }
-        if state.home.is_some() {
+        if state.listened {
             return Err(SessionsError::TransportLate);
         }
         state.transport = Some(TransportSpec { max_queue_depth, max_io_size });
@@ -129,14 +131,15 @@ impl Sessions {
             digest,
             ..GateConfig::new(self.host, Arc::new(secret.get()))
         };
-        let notes = self.notes.clone();
+        let notes = Some(self.notes.clone());
+        let port = PortSpec { config, memory_max, spread: true, notes };
         let listen = move |reactor: &mut tgt_reactor::Reactor| {
             let hub = Hub::of(reactor.cx());
-            hub.listen(reactor.cx(), (&config, memory_max), gate, &ListenOn::new(address), Some(notes))
+            hub.listen(reactor.cx(), &port, gate, &ListenOn::new(address))
         };
         let (door, _) = self.reactors[reactor as usize].call(listen)??;
         let mut state = self.state();
-        state.home = Some(reactor);
+        state.listened = true;
         state.listeners.push(Listener { address, key, reactor, reactor_asked: spec.reactor, digest, door });
         tracing::info!(%address, reactor, key = spec.key, "listening for sessions");
         Ok(())
@@ -161,10 +164,12 @@ impl Sessions {
             };
             (listener.reactor, listener.door)
         };
+        // Its own reactor first: what that still sends to others is there before they are asked.
         self.reactors[reactor as usize].call(move |reactor| {
             let hub = Hub::of(reactor.cx());
             hub.stop_listening(reactor.cx(), door);
         })?;
+        self.ask_hubs(move |hub, cx| hub.stop_listening(cx, door))?;
         self.state().listeners.retain(|listener| listener.address != address);
         tracing::info!(%address, "no longer listening for sessions");
         Ok(())
@@ -190,25 +195,19 @@ impl Sessions {
                 let hub = reactor.cx().local::<Hub>()?;
                 hub.listener_figures(door)
             })?;
-            Ok(ListenerInfo { figures, ..info })
+            let connections = self.ask_hubs(move |hub, _| hub.came_through(door))?.into_iter().sum();
+            Ok(ListenerInfo { figures, connections, ..info })
         };
         listed.into_iter().map(fill).collect()
     }
 
-    /// Where a new listener goes. All are on one reactor: paths of one session may end at different ones of them.
+    /// Where a new listener goes; its connections go on to the reactors of their lanes.
     fn reactor_for(&self, asked: Option<u32>) -> Result<u32, SessionsError> {
-        let (home, count) = (self.state().home, self.reactors.len() as u32);
-        match (asked, home) {
-            (None, home) => Ok(home.unwrap_or(0)),
-            (Some(reactor), Some(home)) if reactor != home => {
-                let accepted = format!("{home}, where the other listeners are or were");
-                Err(SessionsError::Reactor { reactor, accepted })
-            }
-            (Some(reactor), _) if reactor >= count => {
-                Err(SessionsError::Reactor { reactor, accepted: format!("0 to {}", count - 1) })
-            }
-            (Some(reactor), _) => Ok(reactor),
+        let (reactor, count) = (asked.unwrap_or(0), self.reactors.len() as u32);
+        if reactor >= count {
+            return Err(SessionsError::Reactor { reactor, accepted: format!("0 to {}", count - 1) });
         }
+        Ok(reactor)
     }
 }
 
@@ -218,6 +217,6 @@ impl Listener {
         let key_fault = self.key.as_ref().and_then(|key| key.fault.clone());
         let (digest, reactor) = (self.digest, self.reactor_asked);
         let spec = ListenerSpec { address: self.address, key, digest, reactor };
-        ListenerInfo { spec, reactor: self.reactor, key_fault, figures: None }
+        ListenerInfo { spec, reactor: self.reactor, key_fault, connections: 0, figures: None }
     }
 }

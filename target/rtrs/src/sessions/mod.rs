@@ -66,8 +66,8 @@ pub struct Sessions {
 struct State {
     transport: Option<TransportSpec>,
     listeners: Vec<Listener>,
-    /// The reactor that all listeners are on, once there was one.
-    home: Option<u32>,
+    /// There was a listener: limits are fixed.
+    listened: bool,
     peers: Vec<Peer>,
     /// Lanes that a reactor with a full inbox is to end.
     to_retire: Vec<(usize, Id)>,

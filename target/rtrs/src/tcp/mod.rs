@@ -9,7 +9,9 @@ mod client;
 mod server;
 
 pub use client::{ClientEvent, ClientPort, Done, LaneNo, PathAddress, Refusal, Submission};
-pub use server::{Answer, DoorFigures, DoorNo, Incoming, ServerEvent, ServerPort, ServerPortConfig};
+pub use server::{
+    Answer, DoorFigures, DoorNo, Incoming, ServerEvent, ServerPort, ServerPortConfig, Spread, Stray,
+};
 
 use crate::Fault;
 use crate::codec::{self, HEAD};

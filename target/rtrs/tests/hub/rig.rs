@@ -14,8 +14,8 @@ use tgt_reactor::{Cx, Handle, Poller, Reactor, Reactors, SleepPolicy, StartOptio
 use tgt_rtrs::client::{Answer as Counts, Link, Policy};
 use tgt_rtrs::frame::Refused;
 use tgt_rtrs::hub::{
-    ClientEvent, ClientLane, Hub, HubUser, Note, PathKey, ServerLane, Session, SessionKey, SessionRef,
-    SessionSetup,
+    ClientEvent, ClientLane, Hub, HubUser, Note, PathKey, PortSpec, ServerLane, Session, SessionKey,
+    SessionRef, SessionSetup,
 };
 use tgt_rtrs::server::{GateConfig, ServerConfig};
 use tgt_rtrs::tcp::{Answer, DoorNo, Incoming, PathAddress, Refusal, ServerEvent, Submission};
@@ -59,8 +59,9 @@ impl Rig {
             let gate = GateConfig::new(Id([9; 16]), Arc::new(SessionKey::None.get()));
             let on = ListenOn::new((Ipv4Addr::LOCALHOST, 0).into());
             let hub = Hub::of(reactor.cx());
-            hub.listen(reactor.cx(), (&ServerConfig::default(), 64 << 20), gate, &on, None)
-                .expect("it listens")
+            let config = ServerConfig::default();
+            let spec = PortSpec { config, memory_max: 64 << 20, spread: false, notes: None };
+            hub.listen(reactor.cx(), &spec, gate, &on).expect("it listens")
         };
         self.handles[1].call(listen).expect("an answer")
     }

@@ -13,7 +13,7 @@ use tgt_sock::{Payload, Received};
 
 /// What taking frames in needs of a port, its group being lent to the event.
 pub(super) struct Intake<'a> {
-    pub(super) doors: &'a mut [Option<Door>],
+    pub(super) doors: &'a mut [Door],
     pub(super) engine: &'a mut Server,
     pub(super) kept: &'a mut Vec<Vec<Kept>>,
     pub(super) memory: &'a mut Memory,

@@ -7,7 +7,7 @@ mod memory;
 
 use super::{crc_of, fault_of, group_options, has_plenty, head_of, nonce};
 use crate::client::Answer as Counts;
-use crate::codec::{self, Expect, Side};
+use crate::codec::{self, Expect};
 use crate::frame::{Frame, Hand, Reply, Request};
 use crate::server::{
     Action, Answered, Event as Happened, Execute, GateAction, GateConfig, GateEvent, LaneRef, Link, Server,
@@ -15,7 +15,8 @@ use crate::server::{
 };
 use crate::{BufId, ConnId, Fault};
 use doors::Door;
-pub use doors::{DoorFigures, DoorNo};
+use doors::Moving;
+pub use doors::{DoorFigures, DoorNo, Spread, Stray};
 use intake::Intake;
 use late::Late;
 use memory::Memory;
@@ -117,7 +118,11 @@ enum Outgoing {
 
 /// Listeners and the lanes that come through them: paths of one lane may end at different listeners.
 pub struct ServerPort {
-    doors: Vec<Option<Door>>,
+    doors: Vec<Door>,
+    /// Lanes go to several reactors.
+    spread: Option<Spread>,
+    /// Connections on their way there.
+    moving: Vec<Moving>,
     engine: Server,
     server: ServerConfig,
     group: Group,
@@ -162,6 +167,8 @@ impl ServerPort {
         let late = Late::new(server.limits.lease_ns);
         Ok(Self {
             doors: Vec::new(),
+            spread: None,
+            moving: Vec::new(),
             engine: Server::new(server.clone()),
             server,
             group: Group::new(cx, group_options())?,
@@ -183,7 +190,7 @@ impl ServerPort {
     /// # Panics
     /// If it has none.
     pub fn address(&self) -> SocketAddr {
-        self.doors.iter().flatten().next().expect("a listener").address
+        self.doors.first().expect("a listener").address
     }
 
     /// Lanes, connections and bytes of data memory in use.
@@ -245,7 +252,7 @@ impl ServerPort {
             self.act(cx);
         }
         let now = cx.now().as_ns();
-        for door in self.doors.iter_mut().flatten() {
+        for door in &mut self.doors {
             if door.gate.next_timeout().is_some_and(|at| now >= at) {
                 door.gate.on(now, GateEvent::Tick, &mut self.gate_actions);
             }
@@ -272,7 +279,7 @@ impl ServerPort {
     /// Ends a turn: everything queued goes out. Returns what the poller is to return.
     pub fn end(&mut self, cx: &mut Cx) -> Work {
         let work = self.group.end(cx);
-        let gates = self.doors.iter().flatten().filter_map(|door| door.gate.next_timeout());
+        let gates = self.doors.iter().filter_map(|door| door.gate.next_timeout());
         for at in gates.chain(self.engine.next_timeout()) {
             cx.wake_at(Ticks::from_duration(Duration::from_nanos(at)));
         }
@@ -326,29 +333,7 @@ impl ServerPort {
             }
             return;
         };
-        let place = self.conns.iter().position(Option::is_none).unwrap_or(self.conns.len());
-        if place == self.conns.len() {
-            self.conns.push(None);
-            self.turns.push(0);
-        }
-        self.turns[place] = self.turns[place].wrapping_add(1);
-        let id = ConnId(u64::from(self.turns[place]) << 32 | place as u64);
-        let expect = Expect::hand(Side::Client);
-        self.conns[place] = Some(Conn {
-            id,
-            stream,
-            expect,
-            digest: false,
-            proved: false,
-            door,
-            lane: None,
-            current: None,
-            urgent: VecDeque::new(),
-            backlog: VecDeque::new(),
-        });
-        if let Some(mut stream) = self.group.stream(stream) {
-            stream.set_user(id.0);
-        }
+        let id = self.place_conn(stream, door);
         let source = match peer.ip() {
             IpAddr::V4(ip) => ip.to_ipv6_mapped().to_bits(),
             IpAddr::V6(ip) => ip.to_bits(),
@@ -441,22 +426,7 @@ impl ServerPort {
                 }
                 self.send(cx, conn, Outgoing::End);
             }
-            GateAction::Admit { conn, admission } => {
-                let limits = self.server.limits;
-                if let Some(to) = self.conn_mut(conn) {
-                    to.proved = true;
-                    let door = to.door;
-                    let (user_max, data_max) = (limits.user_max, limits.data_max);
-                    to.expect =
-                        Expect { from: Side::Client, hand: false, digest: to.digest, user_max, data_max };
-                    self.count_admitted(door);
-                    self.engine.on(cx.now().as_ns(), Happened::Admit { conn, admission }, &mut self.actions);
-                    let lane = self.engine.lane_of(conn);
-                    if let Some(to) = self.conn_mut(conn) {
-                        to.lane = lane;
-                    }
-                }
-            }
+            GateAction::Admit { conn, admission } => self.admitted(cx, conn, admission),
         }
     }
 
