@@ -4,7 +4,7 @@ mod rig;
 
 use bdev_error::{Fault, Kind, Target};
 use bdev_rmr::hail::Peer;
-use bdev_rmr::store::{ImageError, Phase, data_offset};
+use bdev_rmr::store::{ImageError, Phase, data_offset, wipe};
 use rig::{BLOCK, Client, PATIENCE, POOL, Rig, letter_of, wait_until};
 use rmr_engine::StoreConfig;
 use rmr_engine::store::{OutCause, Service};
@@ -646,7 +646,11 @@ fn a_store_is_made_where_nothing_is_and_opened_where_it_was_made() {
     let opened = rig.read(&bdev).expect("it opens");
     let error = rig.read(&bdev).expect_err("it is claimed");
     assert!(error.to_string().contains("claim"), "{error}");
+    let was = *opened.superblock();
     drop(opened);
-    bdev_rmr::store::wipe(&rig.handles[1], &bdev, POOL).expect("it is closed");
+    let another = Superblock { incarnation: rmr_proto::Incarnation(1), ..was };
+    let error = wipe(&rig.handles[1], &bdev, &another).expect_err("another disk");
+    assert!(error.to_string().contains("not the disk"), "{error}");
+    wipe(&rig.handles[1], &bdev, &was).expect("it is closed");
     assert!(matches!(rig.read(&bdev), Err(ImageError::NoStore { .. })));
 }
