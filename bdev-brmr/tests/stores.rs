@@ -315,6 +315,21 @@ fn a_configuration_opens_stores_by_label_and_never_makes_one() {
 }
 
 #[test]
+fn a_disk_that_took_the_name_of_a_stores_is_not_deleted() {
+    let node = Node::start();
+    node.malloc("m0", 64 * MIB, 4096);
+    node.ok("brmr_create_store", json!({"pool": POOL, "bdev": "m0", "member_id": 0}));
+    node.rig.bdevs.remove("m0").expect("the store lets go of it");
+    let other = node.malloc("m0", 64 * MIB, 4096);
+    node.write(&other, 0, vec![7; 8192]);
+    let error =
+        node.rig.call("brmr_delete_store", json!({"pool": POOL, "force": true})).expect_err("not its disk");
+    assert!(error.message.contains("not the disk that the store was on"), "{error}");
+    assert!(node.read(&other, 8192).iter().all(|byte| *byte == 7));
+    assert_eq!(node.stores(), json!([]), "the store is gone all the same");
+}
+
+#[test]
 fn a_store_whose_bdev_went_away_says_why_and_can_be_added_again() {
     let node = Node::start();
     node.malloc("m0", 64 * MIB, 4096);

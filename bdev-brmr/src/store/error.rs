@@ -133,7 +133,7 @@ impl StoresError {
             Self::Image(error) => match error {
                 ImageError::Desc(_) | ImageError::Claim(_) => EBUSY,
                 ImageError::NotEmpty { .. } => ENOTEMPTY,
-                ImageError::NoStore { .. } => ENXIO,
+                ImageError::NoStore { .. } | ImageError::OtherStore { .. } => ENXIO,
                 ImageError::Io(RangeError::Io { .. } | RangeError::Late { .. }) => EIO,
                 ImageError::Unreadable { .. } => EIO,
                 ImageError::Io(_) => EBUSY,

@@ -302,7 +302,7 @@ impl Stores {
         let Some(bdev) = self.bdevs.get(&store.bdev) else {
             return Err(StoresError::NotDeleted { pool, bdev: store.bdev });
         };
-        Ok(wipe(&self.home.reactor(), &bdev, PoolId(*pool.as_bytes()))?)
+        Ok(wipe(&self.home.reactor(), &bdev, &store.superblock)?)
     }
 
     fn close(&self, pool: Uuid, bdev: &str) -> Result<(), StoresError> {

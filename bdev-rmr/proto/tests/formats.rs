@@ -175,6 +175,7 @@ fn superblock() -> Superblock {
 fn the_tables_of_the_docs_say_what_the_code_does() {
     let docs = concat!(
         include_str!("../../../docs/101-replication-protocol.md"),
+        "\n",
         include_str!("../../../docs/120-replication-over-sessions.md")
     );
     type Fields = &'static [(&'static str, usize, usize)];

@@ -95,6 +95,14 @@ pub enum ImageError {
         /// Asked for.
         asked: uuid::Uuid,
     },
+    /// It is another disk than it was.
+    #[error("bdev {bdev:?} is not the disk that the store was on ({found}); nothing on it was changed")]
+    OtherStore {
+        /// The bdev.
+        bdev: String,
+        /// What is there.
+        found: Found,
+    },
     /// The bdev has shrunk since.
     #[error("bdev {bdev:?} has {bytes} bytes, the store on it was made for {need}")]
     Shrunk {
@@ -358,12 +366,17 @@ pub fn open(
     Ok(OpenedStore { desc, store, superblock, data, options })
 }
 
-/// Makes a bdev no store any more: zeroes both superblocks, durably. The store must be closed.
+/// Makes a bdev no store any more: zeroes both superblocks, durably. It must hold this very store, closed.
 ///
 /// # Errors
-/// See [`ImageError`].
-pub fn wipe(reactor: &Handle, bdev: &Arc<Bdev>, pool: PoolId) -> Result<(), ImageError> {
-    let desc = take(bdev, pool)?;
+/// See [`ImageError`]; [`ImageError::OtherStore`] if it is another disk by the same name.
+pub fn wipe(reactor: &Handle, bdev: &Arc<Bdev>, store: &Superblock) -> Result<(), ImageError> {
+    let desc = take(bdev, store.pool)?;
+    let found = found(&start_of(reactor, &desc)?);
+    let same = matches!(found, Found::Store(there) if there.incarnation == store.incarnation && there.pool == store.pool);
+    if !same {
+        return Err(ImageError::OtherStore { bdev: bdev.name().to_owned(), found });
+    }
     RangeJob::Write(vec![(0, vec![0; SUPERBLOCKS_BYTES as usize])]).run(reactor, &desc)?;
     Ok(())
 }

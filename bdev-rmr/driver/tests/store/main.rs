@@ -1,21 +1,21 @@
-//! Stores on bdevs, over real sockets, driven by a client written by hand.
+//! Stores on bdevs, over real sockets, driven by a client written by hand. `pair`: two nodes; `failing`: bdevs that fail.
 
+mod failing;
+mod pair;
 mod rig;
 
-use bdev_error::{Fault, Kind, Target};
-use bdev_rmr::hail::Peer;
-use bdev_rmr::store::{ImageError, Phase, data_offset};
-use rig::{BLOCK, Client, PATIENCE, POOL, Rig, letter_of, wait_until};
+use bdev_rmr::store::{ImageError, Phase, data_offset, wipe};
+use rig::{BLOCK, Client, POOL, Rig, letter_of, wait_until};
 use rmr_engine::StoreConfig;
 use rmr_engine::store::{OutCause, Service};
 use rmr_proto::disk::Superblock;
-use rmr_proto::envelope::{Kind as Asked, Status};
+use rmr_proto::envelope::{Kind, Status};
 use rmr_proto::{
     BlockRange, Continuity, Epoch, IoOp, IoRequest, IoStatus, MEMBERS_MAX, MemberId, MemberSet, Msg, Origin,
     Promise, Proposal, Report, Seq, Tag,
 };
 use std::sync::Arc;
-use tgt_bdev::{Bdev, IoStatus as WireStatus};
+use tgt_bdev::Bdev;
 
 #[global_allocator]
 static COUNTER: test_alloc_counter::Counter = test_alloc_counter::Counter;
@@ -103,119 +103,6 @@ impl Pool {
 
 fn filled(blocks: u32, with: u8) -> Vec<u8> {
     (0..blocks * BLOCK).map(|at| (at as u8 ^ with).wrapping_add((at / BLOCK) as u8)).collect()
-}
-
-/// Two legs of a new pool: what the first holds counts, the second has missed all of it.
-struct Pair {
-    rig: Rig,
-    clients: [Client; 2],
-    bdevs: [Arc<Bdev>; 2],
-    epoch: Epoch,
-}
-
-impl Pair {
-    /// The second leg fetches so many bytes a second.
-    fn start(bytes_per_sec: u64) -> Self {
-        let rig = Rig::with_nodes(2);
-        let bdevs = ["m0", "m1"].map(|name| rig.malloc(name, 32 << 20, BLOCK));
-        let both = MemberSet::first(2);
-        let promise = Promise { generation: 1, nonce: 11 };
-        let epoch = Epoch { promise, version: 0 };
-        for (member, bdev) in bdevs.iter().enumerate() {
-            rig.write(bdev, 4 << 20, &filled(4096, member as u8 * 7));
-            rig.create(bdev, member).expect("nothing known is on it");
-            rig.open(member + 1, bdev).expect("it opens");
-            rig.limit(member + 1, bytes_per_sec);
-        }
-        let mut clients = [1, 2].map(|node| rig.client(node, 11));
-        let mut last_in = [Epoch::default(); MEMBERS_MAX];
-        last_in[..2].fill(epoch);
-        let origin = Origin::Create { reference: MemberId::at(0) };
-        let proposal = Proposal {
-            epoch,
-            origin,
-            set: both,
-            members: both,
-            blocks: BLOCKS,
-            last_in,
-            ..Proposal::default()
-        };
-        for (member, client) in clients.iter_mut().enumerate() {
-            let peers = rig.addresses.iter().enumerate().filter(|(other, _)| *other != member);
-            let peers = peers.map(|(other, address)| Peer {
-                member: other as u8,
-                paths: vec![address.to_string()],
-                key: None,
-            });
-            assert_eq!(client.hail(member as u8, peers.collect()).envelope.status, Status::Done);
-            client.ask(&Msg::Promise { promise, takeover: true }, |msg| matches!(msg, Msg::Promised(_)));
-            client.ask(&Msg::Adopt(Box::new(proposal.clone())), |msg| matches!(msg, Msg::Adopted { .. }));
-        }
-        Self { rig, clients, bdevs, epoch }
-    }
-
-    /// As a client does ten times a second: so the legs know that it lives.
-    fn beat(&mut self) -> [u64; 2] {
-        let counters = [0; MEMBERS_MAX];
-        let beat = Msg::Beat { epoch: self.epoch, answered: Seq(0), flushed: Seq(0), counters };
-        self.clients.each_mut().map(|client| {
-            let heard = client.ask(&beat, |msg| matches!(msg, Msg::BeatReply { .. }));
-            let Msg::BeatReply { serving: true, dirty_chunks, .. } = heard else { panic!("{heard:?}") };
-            dirty_chunks
-        })
-    }
-
-    fn data(&self, member: usize) -> Vec<u8> {
-        let superblock = self.rig.status(member + 1).superblock;
-        let offset = data_offset(&superblock, &StoreConfig::default());
-        self.rig.read_bytes(&self.bdevs[member], offset, 8 << 20)
-    }
-}
-
-#[test]
-fn a_leg_that_has_missed_everything_fetches_it_from_the_other_node() {
-    let mut pair = Pair::start(0);
-    let mut dirty = [0, 128];
-    wait_until("all chunks are copied", || {
-        dirty = pair.beat();
-        assert_eq!(dirty[0], 0, "the reference has missed nothing");
-        dirty[1] == 0
-    });
-    let (left, right) = (pair.data(0), pair.data(1));
-    assert!(left == right, "the legs differ");
-    assert!(left.iter().any(|byte| *byte != 0));
-    for node in [1, 2] {
-        let status = pair.rig.status(node);
-        assert!(status.links.iter().all(|link| link.up), "{:?}", status.links);
-        assert_eq!(status.links.len(), 1);
-        assert_eq!((status.phase, status.letters_dropped, status.buffers), (Phase::Open, 0, 0));
-    }
-    let copied = pair.rig.status(2).engine.expect("it runs").resync.copied_bytes;
-    assert_eq!(copied, 8 << 20);
-    // What a scrub asks: the checksum of what the medium holds.
-    let (epoch, tag) = (pair.epoch, Tag { slot: 1, sending: 1 });
-    let chunk = 64 << 10;
-    let check = Msg::Check { epoch, tag, chunk: rmr_proto::ChunkNo(5) };
-    let want = rmr_proto::crc32c(&left[5 * chunk..][..chunk]);
-    for client in &mut pair.clients {
-        let checked = client.ask(&check, |msg| matches!(msg, Msg::Checked { .. }));
-        assert_eq!(checked, Msg::Checked { epoch, tag, status: IoStatus::Done, crc: want });
-    }
-}
-
-#[test]
-fn a_node_that_closes_under_copies_leaves_no_buffer_and_goes_on_when_it_is_back() {
-    let mut pair = Pair::start(256 << 10);
-    wait_until("some chunks are copied", || pair.beat()[1] < 126);
-    pair.rig.close(1);
-    wait_until("nothing of a copy is left", || {
-        let status = pair.rig.status(2);
-        (status.requests, status.on_disk, status.buffers) == (0, 0, 0) && !status.links[0].up
-    });
-    let why = pair.rig.status(2).links[0].why.clone().expect("it says why");
-    assert!(why.contains("no store of this pool"), "{why}");
-    pair.rig.open(1, &pair.bdevs[0]).expect("it opens again");
-    wait_until("the link is up again", || pair.rig.status(2).links[0].up);
 }
 
 /// Everything a client does with one leg, twice, with the store closed between.
@@ -353,7 +240,7 @@ fn what_is_not_understood_is_refused_and_harms_nobody() {
     let (mut pool, _) = Pool::start(rig.client(1, 11), 1, true);
     let io = pool.request(IoOp::Write, 0, 1);
     let message = rmr_proto::wire::encode(POOL, &Msg::Io(io, Some(rmr_proto::BufId(0))));
-    let good = [&pool.client.envelope(Asked::Io, message.len()).encode()[..], &message].concat();
+    let good = [&pool.client.envelope(Kind::Io, message.len()).encode()[..], &message].concat();
     let refused = |client: &mut Client, header: Vec<u8>, data: Result<&[u8], u32>, status: Status| {
         let tag = client.start(header, data);
         assert_eq!(client.wait(tag).envelope.status, status);
@@ -507,106 +394,6 @@ fn allocates_nothing(home: usize) {
     assert_eq!(fewest, Some(0), "allocations of 400 requests");
 }
 
-fn fault(kind: Kind, num: u32) -> Fault {
-    Fault { kind, num, queue_depth: 0 }
-}
-
-#[test]
-fn a_store_whose_metadata_cannot_be_written_latches_and_says_so_to_everybody() {
-    let rig = Rig::start();
-    let (bdev, faults) = rig.failing();
-    rig.create(&bdev, 0).expect("an empty bdev");
-    rig.open(1, &bdev).expect("it opens");
-    let (mut pool, _) = Pool::start(rig.client(1, 11), 1, true);
-    let written = filled(1, 1);
-    assert_eq!(pool.write(0, &written), IoStatus::Done);
-    let collect = pool.client.start_collect(4096);
-    faults.set(Target::Write, fault(Kind::Status(WireStatus::WRITE_FAULT), 1));
-    // A new promise has to be written down.
-    let promise = Promise { generation: 2, nonce: 11 };
-    pool.client.letter(&Msg::Promise { promise, takeover: true });
-    assert_eq!(pool.client.wait(collect).envelope.status, Status::Latched);
-    let io = pool.request(IoOp::Read, 0, 1);
-    let tag = pool.client.start_io(io, None);
-    assert_eq!(pool.client.wait(tag).envelope.status, Status::Latched);
-    assert_eq!(pool.client.hail(0, Vec::new()).envelope.status, Status::Latched);
-    let status = rig.status(1);
-    assert_eq!((status.phase, status.requests, status.buffers), (Phase::Latched, 0, 0));
-    let why = status.why.expect("it says why");
-    assert!(why.contains("failed to write metadata: write fault"), "{why}");
-    rig.close(1);
-    rig.open(1, &bdev).expect("it opens again");
-    let (mut pool, report) = Pool::start(pool.client, 3, false);
-    assert_eq!(report.record.promise.generation, 3);
-    assert_eq!(pool.read(0, 1), (IoStatus::Done, written));
-}
-
-#[test]
-fn a_flush_that_fails_is_told_and_the_store_leaves_the_set() {
-    let rig = Rig::start();
-    let (bdev, faults) = rig.failing();
-    rig.create(&bdev, 0).expect("an empty bdev");
-    rig.open(1, &bdev).expect("it opens");
-    let (mut pool, _) = Pool::start(rig.client(1, 11), 1, true);
-    assert_eq!(pool.write(0, &filled(1, 1)), IoStatus::Done);
-    faults.set(Target::Flush, fault(Kind::Status(WireStatus::WRITE_FAULT), 1));
-    assert_eq!(pool.plain(IoOp::Flush, 0, 0), IoStatus::DiskError);
-    let engine = rig.status(1).engine.expect("it runs");
-    assert_eq!(engine.service, Service::Out(OutCause::DiskError));
-    // That the cache is lost gets durable: the next to open it needs no hint.
-    wait_until("it is written down", || rig.status(1).engine.is_some_and(|engine| engine.record.boot == 0));
-    assert!(!rig.close(1).cache_lost);
-}
-
-#[test]
-fn a_cache_that_was_lost_and_could_not_be_noted_is_told_by_the_close() {
-    let rig = Rig::start();
-    let (bdev, faults) = rig.failing();
-    rig.create(&bdev, 0).expect("an empty bdev");
-    rig.open(1, &bdev).expect("it opens");
-    let (mut pool, _) = Pool::start(rig.client(1, 11), 1, true);
-    assert_eq!(pool.write(0, &filled(1, 1)), IoStatus::Done);
-    faults.set(Target::Flush, fault(Kind::Status(WireStatus::WRITE_FAULT), 1));
-    faults.set(Target::Write, fault(Kind::Status(WireStatus::WRITE_FAULT), 1));
-    assert_eq!(pool.plain(IoOp::Flush, 0, 0), IoStatus::DiskError);
-    wait_until("metadata cannot be written either", || rig.status(1).phase == Phase::Latched);
-    assert!(rig.close(1).cache_lost);
-}
-
-#[test]
-fn a_store_closes_when_its_disk_has_answered_and_not_before() {
-    let rig = Rig::start();
-    let (bdev, faults) = rig.failing();
-    rig.create(&bdev, 0).expect("an empty bdev");
-    rig.open(1, &bdev).expect("it opens");
-    let (mut pool, _) = Pool::start(rig.client(1, 11), 1, true);
-    assert_eq!(pool.write(0, &filled(1, 1)), IoStatus::Done);
-    for (target, op) in [(Target::Write, IoOp::Write), (Target::Read, IoOp::Read)] {
-        faults.set(target, fault(Kind::Pending, 1));
-        let io = pool.request(op, 0, 1);
-        let data = filled(1, 2);
-        pool.client.start_io(io, (op == IoOp::Write).then_some(&data));
-    }
-    wait_until("the disk hangs", || rig.status(1).on_disk == 2);
-    let waiting = pool.request(IoOp::Flush, 0, 0);
-    let flushed = pool.client.start_io(waiting, None);
-    assert_eq!(pool.client.wait(flushed).envelope.status, Status::Done);
-    let closed = rig.start_close(1);
-    let status = rig.status(1);
-    assert_eq!((status.phase, status.on_disk, status.requests), (Phase::Closing, 2, 2));
-    assert!(closed.try_recv().is_err());
-    assert_eq!(pool.client.hail(0, Vec::new()).envelope.status, Status::NoPool, "nothing new");
-    assert_eq!(bdev.openers().len(), 1, "the disk may still write: nobody else gets it");
-    let tags = [flushed - 2, flushed - 1];
-    assert!(tags.iter().all(|tag| pool.client.answer(*tag).is_none()), "their memory is with the disk");
-    faults.resume_pending();
-    closed.recv_timeout(PATIENCE).expect("it closes");
-    assert!(bdev.openers().is_empty());
-    for tag in tags {
-        assert_eq!(pool.client.wait(tag).envelope.status, Status::NoPool);
-    }
-}
-
 #[test]
 fn a_new_store_is_these_bytes_for_ever() {
     let rig = Rig::start();
@@ -646,7 +433,11 @@ fn a_store_is_made_where_nothing_is_and_opened_where_it_was_made() {
     let opened = rig.read(&bdev).expect("it opens");
     let error = rig.read(&bdev).expect_err("it is claimed");
     assert!(error.to_string().contains("claim"), "{error}");
+    let was = *opened.superblock();
     drop(opened);
-    bdev_rmr::store::wipe(&rig.handles[1], &bdev, POOL).expect("it is closed");
+    let another = Superblock { incarnation: rmr_proto::Incarnation(1), ..was };
+    let error = wipe(&rig.handles[1], &bdev, &another).expect_err("another disk");
+    assert!(error.to_string().contains("not the disk"), "{error}");
+    wipe(&rig.handles[1], &bdev, &was).expect("it is closed");
     assert!(matches!(rig.read(&bdev), Err(ImageError::NoStore { .. })));
 }
