@@ -153,6 +153,12 @@ pub enum Mutant {
     VoidIsKnown,
     /// What a disk said of itself in an epoch that is over counts for the one in its place (H45).
     AnyCounter,
+    /// An empty or older disk adopts a start that was settled with the reports of the one before it.
+    AnyDisk,
+    /// Whatever becomes dirty where once nobody could deliver a suspect chunk counts as stuck.
+    StuckForGood,
+    /// A scrub says nothing of what the one before it had in hand.
+    ScrubForgetsHand,
 }
 
 #[cfg(feature = "mutants")]
@@ -262,5 +268,8 @@ impl Mutant {
         Self::VoidIsKnown,
         Self::AskTheOldOnes,
         Self::AnyCounter,
+        Self::AnyDisk,
+        Self::StuckForGood,
+        Self::ScrubForgetsHand,
     ];
 }

@@ -255,13 +255,15 @@ impl Store {
     }
 
     /// Is a chunk suspect here, clean nowhere in the set, and missed by everybody else? A write may have made it clean
-    /// since.
+    /// since; and if it was missed after that, it is a missed chunk like any other.
     pub(super) fn is_stuck(&self) -> bool {
         let record = &self.meta.ram.record;
         self.copies.stuck.is_some_and(|chunk| {
             let (region, index) = (self.geometry().region_of(chunk), self.geometry().index_in_region(chunk));
             let missed = |m: MemberId| self.meta.ram.missed(region, m).has(index);
-            self.is_dirty(chunk) && record.members.minus(record.set).iter().all(missed)
+            let suspect = self.meta.ram.misses.get(&region).is_some_and(|m| m.suspect.has(index));
+            let dirty = suspect || self.is_dirty(chunk) && Mutant::StuckForGood.on();
+            dirty && record.members.minus(record.set).iter().all(missed)
         })
     }
 

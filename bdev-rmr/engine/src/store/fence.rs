@@ -342,6 +342,12 @@ impl Store {
         if proposal.keeper == Some(me) && self.dirty_chunks() > 0 {
             return false; // Rule L: who leaves may hold the last copy of one of them.
         }
+        // A start was settled by what this member reported. If the client means another disk, or this one as it was later,
+        // none of that is true here.
+        let settled = matches!(proposal.origin, Origin::Create { .. } | Origin::Assembly);
+        if settled && proposal.peers[me.index()] != self.stamp() && !Mutant::AnyDisk.on() {
+            return false;
+        }
         match proposal.origin {
             Origin::Create { .. } => {
                 let true_of_this = !proposal.zeroed || self.superblock.zeroed || Mutant::ZeroedByOne.on();
