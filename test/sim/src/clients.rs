@@ -106,8 +106,9 @@ impl World {
                     self.geometry = *client.geometry();
                 }
                 if self.stats.epochs == 0 {
-                    // Whoever was formatted for the pool and heard of before it was made is a member, and no stranger.
-                    client.set().iter().for_each(|member| self.kept_out[member.index()] = None);
+                    // Whoever was formatted for the pool and heard of before it was made is a member, and no stranger,
+                    // also if the first client to serve does so without it.
+                    client.members().iter().for_each(|member| self.kept_out[member.index()] = None);
                 }
                 self.stats.epochs += 1;
             }
