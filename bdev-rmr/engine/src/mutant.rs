@@ -157,6 +157,8 @@ pub enum Mutant {
     AnyDisk,
     /// Whatever becomes dirty where once nobody could deliver a suspect chunk counts as stuck.
     StuckForGood,
+    /// That a suspect copy lost its cache is forgotten when it is let in again.
+    LossForgotten,
     /// A scrub says nothing of what the one before it had in hand.
     ScrubForgetsHand,
 }
@@ -270,6 +272,7 @@ impl Mutant {
         Self::AnyCounter,
         Self::AnyDisk,
         Self::StuckForGood,
+        Self::LossForgotten,
         Self::ScrubForgetsHand,
     ];
 }

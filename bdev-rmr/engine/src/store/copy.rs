@@ -469,7 +469,7 @@ impl Store {
         let region = self.superblock.geometry.region_of(chunk);
         let misses = self.meta.misses_mut(region);
         misses.missed[me.index()] = misses.missed[me.index()].minus(bit);
-        misses.suspect = misses.suspect.minus(bit);
+        misses.settle(bit);
         self.meta.ram.record.decided = self.meta.ram.record.adopted;
         self.meta.touch_record();
         copy.step = Step::Clearing(self.meta.want());

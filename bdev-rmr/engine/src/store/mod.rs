@@ -434,6 +434,7 @@ impl Store {
             let all = self.superblock.room().all_of(*region);
             let beyond = |bits: rmr_proto::ChunkBits| !bits.minus(all).is_empty();
             assert!(!misses.missed.iter().any(|m| beyond(*m)), "misses beyond the device in {region:?}");
+            assert!(misses.lost.minus(misses.suspect).is_empty(), "lost and not suspect in {region:?}");
         }
         for region in self.entries.keys() {
             assert!(self.meta.ram.intents.contains(region), "entry of {region:?} is not in the metadata");
