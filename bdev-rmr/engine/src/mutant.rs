@@ -159,6 +159,8 @@ pub enum Mutant {
     StuckForGood,
     /// That a suspect copy lost its cache is forgotten when it is let in again.
     LossForgotten,
+    /// Of a donor that has changed nothing since it was opened a joiner fetches everything again under the freeze.
+    DeltaOfAll,
     /// A scrub says nothing of what the one before it had in hand.
     ScrubForgetsHand,
 }
@@ -273,6 +275,7 @@ impl Mutant {
         Self::AnyDisk,
         Self::StuckForGood,
         Self::LossForgotten,
+        Self::DeltaOfAll,
         Self::ScrubForgetsHand,
     ];
 }

@@ -134,7 +134,8 @@ impl Store {
             last_word: None,
             quiet_until: 0,
             changes: BTreeMap::new(),
-            change: 0,
+            // Not 0: a joiner that has seen no change yet asks for what came since, and not for everything again.
+            change: u64::from(!Mutant::DeltaOfAll.on()),
             on_disk: 0,
             last_tick: 0,
         })
