@@ -153,6 +153,16 @@ pub enum Mutant {
     VoidIsKnown,
     /// What a disk said of itself in an epoch that is over counts for the one in its place (H45).
     AnyCounter,
+    /// An empty or older disk adopts a start that was settled with the reports of the one before it.
+    AnyDisk,
+    /// Whatever becomes dirty where once nobody could deliver a suspect chunk counts as stuck.
+    StuckForGood,
+    /// That a suspect copy lost its cache is forgotten when it is let in again.
+    LossForgotten,
+    /// Of a donor that has changed nothing since it was opened a joiner fetches everything again under the freeze.
+    DeltaOfAll,
+    /// A scrub says nothing of what the one before it had in hand.
+    ScrubForgetsHand,
 }
 
 #[cfg(feature = "mutants")]
@@ -262,5 +272,10 @@ impl Mutant {
         Self::VoidIsKnown,
         Self::AskTheOldOnes,
         Self::AnyCounter,
+        Self::AnyDisk,
+        Self::StuckForGood,
+        Self::LossForgotten,
+        Self::DeltaOfAll,
+        Self::ScrubForgetsHand,
     ];
 }

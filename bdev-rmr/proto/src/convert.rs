@@ -53,12 +53,12 @@ impl From<RawStamp> for Stamp {
 
 impl From<RegionMisses> for RawRegionMisses {
     fn from(r: RegionMisses) -> Self {
-        // A loop, as `map` of an array this large is not inlined: a map page is 26 of these.
+        // A loop, as `map` of an array this large is not inlined: a map page is 24 of these.
         let mut missed = [U128::ZERO; MEMBERS_MAX];
         for (raw, bits) in missed.iter_mut().zip(&r.missed) {
             *raw = U128::new(bits.0);
         }
-        Self { region: r.region.0.into(), missed, suspect: r.suspect.0.into() }
+        Self { region: r.region.0.into(), missed, suspect: r.suspect.0.into(), lost: r.lost.0.into() }
     }
 }
 
@@ -68,7 +68,8 @@ impl From<RawRegionMisses> for RegionMisses {
         for (bits, raw) in missed.iter_mut().zip(&r.missed) {
             *bits = ChunkBits(raw.get());
         }
-        Self { region: RegionNo(r.region.get()), missed, suspect: ChunkBits(r.suspect.get()) }
+        let (suspect, lost) = (ChunkBits(r.suspect.get()), ChunkBits(r.lost.get()));
+        Self { region: RegionNo(r.region.get()), missed, suspect, lost }
     }
 }
 

@@ -118,9 +118,17 @@ pub struct RegionMisses {
     pub missed: [ChunkBits; MEMBERS_MAX],
     /// Chunks that may differ: of the store itself on disk and in a query, the settled ones in a verdict.
     pub suspect: ChunkBits,
+    /// Of these, on disk and in a query: chunks whose newest contents the store may have lost with its cache.
+    pub lost: ChunkBits,
 }
 
 impl RegionMisses {
+    /// These chunks are not suspect any more.
+    pub fn settle(&mut self, chunks: ChunkBits) {
+        self.suspect = self.suspect.minus(chunks);
+        self.lost = self.lost.minus(chunks);
+    }
+
     /// Nothing missed, nothing suspect?
     pub fn is_empty(&self) -> bool {
         self.suspect.is_empty() && self.missed.iter().all(|bits| bits.is_empty())

@@ -85,7 +85,7 @@ raw! {
 }
 raw! {
     /// Misses of one region: on map pages, in the journal, in proposals and slices.
-    RawRegionMisses: 152 { region: U64 = 0, missed: [U128; 8] = 8, suspect: U128 = 136, }
+    RawRegionMisses: 168 { region: U64 = 0, missed: [U128; 8] = 8, suspect: U128 = 136, lost: U128 = 152, }
 }
 raw! {
     /// A region and some of its chunks.

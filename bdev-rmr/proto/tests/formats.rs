@@ -45,6 +45,7 @@ fn misses(region: u64) -> RegionMisses {
     let mut misses = RegionMisses { region: RegionNo(region), ..RegionMisses::default() };
     misses.missed[2] = ChunkBits(u128::MAX);
     misses.suspect = ChunkBits(0x5);
+    misses.lost = ChunkBits(0x4);
     misses
 }
 
@@ -385,7 +386,7 @@ fn chunks_and_regions_that_need_large_maps_are_refused() {
     let of =
         |chunk_shift, region_shift| Geometry::new(1 << 28, 12, chunk_shift, region_shift).expect("allowed");
     // 64 KiB chunks: 128 to a region of 8 MiB.
-    for (chunk, mib) in [(64 << 10, 39), (128 << 10, 19), (4 << 20, 19)] {
+    for (chunk, mib) in [(64 << 10, 42), (128 << 10, 21), (4 << 20, 21)] {
         let geometry = Geometry::for_pool(1 << 40, 4096, chunk).expect("fine");
         assert_eq!(geometry.map_bytes_per_tib() >> 20, mib, "{chunk} bytes a chunk");
         let pages = disk::Layout::new(&geometry, 1 << 20).pages(PageKind::Map);

@@ -101,9 +101,14 @@ impl World {
             let split = !self.forced && (client.sees_split_brain() || client.lets_in_anew());
             if client.phase() == Phase::Active && client.epoch() != self.last_epoch {
                 self.last_epoch = client.epoch();
+                // A growth may become active without the client that was asked for it.
+                if client.geometry().blocks() > self.geometry.blocks() {
+                    self.geometry = *client.geometry();
+                }
                 if self.stats.epochs == 0 {
-                    // Whoever was formatted for the pool and heard of before it was made is a member, and no stranger.
-                    client.set().iter().for_each(|member| self.kept_out[member.index()] = None);
+                    // Whoever was formatted for the pool and heard of before it was made is a member, and no stranger,
+                    // also if the first client to serve does so without it.
+                    client.members().iter().for_each(|member| self.kept_out[member.index()] = None);
                 }
                 self.stats.epochs += 1;
             }

@@ -218,18 +218,19 @@ impl World {
         };
         let clients = self.hosts.iter().filter_map(|host| host.client.as_ref());
         let in_use = clients.fold(newest.set, |set, client| set.or(client.set()));
-        let whole = newest.adopted != Default::default() && self.set_holds_all(newest.set);
+        let whole = newest.adopted != Default::default() && self.set_holds_all(newest.set, newest.blocks);
         if whole { MemberSet::first(self.nodes.len()).minus(in_use) } else { MemberSet::EMPTY }
     }
 
-    /// Is every chunk clean on some member of `set`, going by what is durable?
-    fn set_holds_all(&self, set: MemberSet) -> bool {
+    /// Is every chunk of so many blocks clean on some member of `set`, going by what is durable?
+    fn set_holds_all(&self, set: MemberSet, blocks: u64) -> bool {
         let config = rmr_engine::StoreConfig { journal_bytes: 64 << 10, ..Default::default() };
         let view =
             |m: MemberId| Some((m, read_view(&self.room(), &config, &self.nodes[m.index()].disk.meta).ok()?));
         let views: Vec<_> = set.iter().filter_map(view).collect();
-        (0..self.geometry.regions()).map(rmr_proto::RegionNo).all(|region| {
-            let all = self.geometry.all_of(region);
+        let Ok(geometry) = self.geometry.with_blocks(blocks) else { return false };
+        (0..geometry.regions()).map(rmr_proto::RegionNo).all(|region| {
+            let all = geometry.all_of(region);
             views.iter().fold(all, |bits, (m, view)| bits.and(view.unclean(region, *m))).is_empty()
         })
     }

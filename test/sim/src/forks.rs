@@ -53,6 +53,8 @@ impl World {
             } else if self.calm && self.patience_is_over() && self.nobody_holds(host) {
                 // What only a discarded member held: somebody has to decide.
                 let force = self.hosts[host].client.as_ref().map_or(MemberSet::EMPTY, Client::set);
+                self.crash_host(host); // One that serves does not start.
+                self.hosts[host].loaded = true;
                 self.start_on_a_side(host, StartOptions { takeover: true, force, accept: None });
             }
         } else if self.patience_is_over() {

@@ -363,6 +363,11 @@ impl Script {
         self.world.hosts[self.host].client.as_ref().map_or(0, |client| client.geometry().blocks())
     }
 
+    /// The epoch that the client serves in, or served in last.
+    pub fn epoch(&self) -> rmr_proto::Epoch {
+        self.world.hosts[self.host].client.as_ref().map_or_else(Default::default, |client| client.epoch())
+    }
+
     /// Where the client stands, if it runs.
     pub fn phase(&self) -> Option<Phase> {
         self.world.hosts[self.host].client.as_ref().map(|client| client.phase())

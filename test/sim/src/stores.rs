@@ -3,7 +3,7 @@
 use crate::disk::{Queued, Work};
 use crate::node::Buffers;
 use crate::world::{Ev, MS, World, payload_of};
-use rmr_engine::store::{Service, Store};
+use rmr_engine::store::{Service, Store, View};
 use rmr_engine::{DiskOp, Party, StoreAction, StoreEvent};
 use rmr_proto::{BlockRange, MemberId};
 
@@ -12,9 +12,13 @@ impl World {
         self.cover_store(node, &event);
         let mut out = std::mem::take(&mut self.store_out);
         let now = self.now;
+        let before = self.trace.then(|| self.nodes[node].store.as_ref().map(|s| s.view().clone())).flatten();
         if let Some(store) = &mut self.nodes[node].store {
             store.on(now, event, &mut out);
             store.check();
+            if let Some(before) = before {
+                print_changes(store, &before);
+            }
         }
         for action in out.drain(..) {
             self.store_action(node, action);
@@ -235,5 +239,20 @@ impl World {
         let lost = self.nodes[node].disk.lose_cache(&mut self.rng);
         *self.stats.faults.entry("lost unflushed write").or_default() += lost;
         self.oracle.lost_cache(MemberId::at(node));
+    }
+}
+
+/// With a trace: what an event changed in the metadata that a store wants.
+fn print_changes(store: &Store, before: &View) {
+    let (me, after) = (store.member(), store.view());
+    for region in before.intents.symmetric_difference(&after.intents) {
+        let what = if after.intents.contains(region) { "enters" } else { "clears its entry of" };
+        println!("{:>14} {me} {what} {region:?}", "");
+    }
+    for misses in after.misses.values() {
+        let old = before.misses.get(&misses.region).copied().unwrap_or_default();
+        if (old.missed, old.suspect) != (misses.missed, misses.suspect) {
+            println!("{:>14} {me} knows {misses:?}", "");
+        }
     }
 }

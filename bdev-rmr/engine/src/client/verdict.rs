@@ -2,7 +2,9 @@
 
 use super::Client;
 use crate::mutant::Mutant;
-use rmr_proto::{ChunkBits, MEMBERS_MAX, MemberId, MemberSet, RegionMisses, RegionNo, SuspectRegion};
+use rmr_proto::{
+    ChunkBits, Continuity, MEMBERS_MAX, MemberId, MemberSet, RegionMisses, RegionNo, SuspectRegion,
+};
 
 impl Client {
     /// Settles the suspect chunks of one region: one source each, everybody else in the set missed it; outsiders missed
@@ -60,13 +62,19 @@ impl Client {
     }
 
     /// Who holds the contents of a suspect chunk: not missed before suspect, what lost nothing before what may have, the
-    /// lowest id.
+    /// lowest id. What was suspect before this life of the store is durable since, or its mark says that it was lost.
     fn source(&self, region: RegionNo, index: u32) -> Option<MemberId> {
         let rank = |member: &MemberId| {
             let own = self.own_misses(*member, region);
             let continuity = self.report(*member).map(|r| r.continuity).unwrap_or_default();
-            let continuity = if Mutant::IgnoreContinuity.on() { Default::default() } else { continuity };
-            (own.suspect.has(index), continuity, member.index())
+            let suspect = own.suspect.has(index);
+            let continuity = match (suspect, own.lost.has(index)) {
+                _ if Mutant::IgnoreContinuity.on() => Continuity::default(),
+                (true, true) if !Mutant::LossForgotten.on() => Continuity::Broken,
+                (true, false) if !Mutant::LossForgotten.on() => Continuity::Unbroken,
+                _ => continuity,
+            };
+            (suspect, continuity, member.index())
         };
         let holds = |m: &MemberId| !self.own_misses(*m, region).missed[m.index()].has(index);
         let source = self.assembly.start.iter().filter(holds).min_by_key(rank)?;

@@ -255,13 +255,15 @@ impl Store {
     }
 
     /// Is a chunk suspect here, clean nowhere in the set, and missed by everybody else? A write may have made it clean
-    /// since.
+    /// since; and if it was missed after that, it is a missed chunk like any other.
     pub(super) fn is_stuck(&self) -> bool {
         let record = &self.meta.ram.record;
         self.copies.stuck.is_some_and(|chunk| {
             let (region, index) = (self.geometry().region_of(chunk), self.geometry().index_in_region(chunk));
             let missed = |m: MemberId| self.meta.ram.missed(region, m).has(index);
-            self.is_dirty(chunk) && record.members.minus(record.set).iter().all(missed)
+            let suspect = self.meta.ram.misses.get(&region).is_some_and(|m| m.suspect.has(index));
+            let dirty = suspect || self.is_dirty(chunk) && Mutant::StuckForGood.on();
+            dirty && record.members.minus(record.set).iter().all(missed)
         })
     }
 
@@ -467,7 +469,7 @@ impl Store {
         let region = self.superblock.geometry.region_of(chunk);
         let misses = self.meta.misses_mut(region);
         misses.missed[me.index()] = misses.missed[me.index()].minus(bit);
-        misses.suspect = misses.suspect.minus(bit);
+        misses.settle(bit);
         self.meta.ram.record.decided = self.meta.ram.record.adopted;
         self.meta.touch_record();
         copy.step = Step::Clearing(self.meta.want());

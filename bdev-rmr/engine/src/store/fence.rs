@@ -290,6 +290,7 @@ impl Store {
             misses.region = *region;
             misses.missed[me.index()] = self.meta.ram.missed(*region, me);
             misses.suspect = self.meta.ram.unclean(*region, me).minus(misses.missed[me.index()]);
+            misses.lost = misses.lost.or(self.lost_in(*region)).and(misses.suspect);
             misses
         };
         let here = |region: &&RegionNo| region.0 < self.geometry().regions();
@@ -342,6 +343,12 @@ impl Store {
         if proposal.keeper == Some(me) && self.dirty_chunks() > 0 {
             return false; // Rule L: who leaves may hold the last copy of one of them.
         }
+        // A start was settled by what this member reported. If the client means another disk, or this one as it was later,
+        // none of that is true here.
+        let settled = matches!(proposal.origin, Origin::Create { .. } | Origin::Assembly);
+        if settled && proposal.peers[me.index()] != self.stamp() && !Mutant::AnyDisk.on() {
+            return false;
+        }
         match proposal.origin {
             Origin::Create { .. } => {
                 let true_of_this = !proposal.zeroed || self.superblock.zeroed || Mutant::ZeroedByOne.on();
@@ -385,6 +392,7 @@ impl Store {
                 }
                 self.apply_verdicts(&ahead);
                 self.apply_verdicts(&proposal.verdicts);
+                self.note_lost();
                 self.drop_entries();
                 if self.meta.ram.record.learning && !Mutant::VoidIsKnown.on() {
                     // Started by force in the middle of a join: what the others missed is not known any more.
@@ -491,7 +499,7 @@ impl Store {
             if beyond {
                 let misses = self.meta.misses_mut(region);
                 misses.missed.iter_mut().for_each(|bits| *bits = bits.and(all));
-                misses.suspect = misses.suspect.and(all);
+                misses.settle(misses.suspect.minus(all));
             }
         }
     }
@@ -506,7 +514,7 @@ impl Store {
             }
             if !self.meta.ram.unclean(verdict.region, me).and(verdict.suspect).is_empty() {
                 let misses = self.meta.misses_mut(verdict.region);
-                misses.suspect = misses.suspect.minus(verdict.suspect);
+                misses.settle(verdict.suspect);
             }
             self.changed(verdict.region);
         }
@@ -538,7 +546,28 @@ impl Store {
                 misses.suspect = misses.suspect.or(suspect);
             }
         }
+        self.note_lost();
         self.drop_entries();
+    }
+
+    /// Chunks of `region` written or copied to since what was in the cache is known to be durable, if the cache was lost.
+    fn lost_in(&self, region: RegionNo) -> ChunkBits {
+        let broken = self.continuity == Continuity::Broken;
+        self.entries.get(&region).filter(|_| broken).map_or(ChunkBits::NONE, |entry| entry.touched())
+    }
+
+    /// The entries are about to go, and with the epoch it is forgotten that the cache was lost: where something is
+    /// suspect, that stays with the mark.
+    fn note_lost(&mut self) {
+        let regions: Vec<RegionNo> = self.entries.keys().copied().collect();
+        for region in regions {
+            let suspect = self.meta.ram.misses.get(&region).map_or(ChunkBits::NONE, |misses| misses.suspect);
+            let lost = self.lost_in(region).and(suspect);
+            if !lost.is_empty() {
+                let misses = self.meta.misses_mut(region);
+                misses.lost = misses.lost.or(lost);
+            }
+        }
     }
 }
 

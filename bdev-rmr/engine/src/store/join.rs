@@ -278,7 +278,7 @@ impl Store {
         let me = self.member();
         // Not what is suspect here: that is this store's own affair, and may be the only copy there is.
         misses.missed[me.index()] = self.meta.ram.missed(region, me).or(self.meta.durable.missed(region, me));
-        misses.suspect = ChunkBits::NONE;
+        misses.settle(misses.suspect);
         let record = &self.meta.ram.record;
         let entry = self.outsiders_missed(region);
         for outsider in record.members.minus(record.set).with(joiner).iter() {

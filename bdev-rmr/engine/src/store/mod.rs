@@ -134,7 +134,8 @@ impl Store {
             last_word: None,
             quiet_until: 0,
             changes: BTreeMap::new(),
-            change: 0,
+            // Not 0: a joiner that has seen no change yet asks for what came since, and not for everything again.
+            change: u64::from(!Mutant::DeltaOfAll.on()),
             on_disk: 0,
             last_tick: 0,
         })
@@ -439,6 +440,7 @@ impl Store {
             let all = self.superblock.room().all_of(*region);
             let beyond = |bits: rmr_proto::ChunkBits| !bits.minus(all).is_empty();
             assert!(!misses.missed.iter().any(|m| beyond(*m)), "misses beyond the device in {region:?}");
+            assert!(misses.lost.minus(misses.suspect).is_empty(), "lost and not suspect in {region:?}");
         }
         for region in self.entries.keys() {
             assert!(self.meta.ram.intents.contains(region), "entry of {region:?} is not in the metadata");

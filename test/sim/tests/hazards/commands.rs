@@ -1,7 +1,7 @@
 //! Commands to the pool: how they are given, that each ends, and what is left when somebody dies meanwhile.
 
 use rmr_engine::client::{Command, CommandError, StartOptions, Why};
-use rmr_proto::{MemberId, MemberSet, Msg};
+use rmr_proto::{IoOp, MemberId, MemberSet, Msg};
 use rmr_sim::Options;
 use rmr_sim::script::{A, B, C, CLIENT, Script};
 
@@ -150,6 +150,36 @@ pub(crate) fn a_client_that_comes_back_finds_a_pool_whose_members_are_others() {
     s.other_client();
     s.until_set(&[C]);
     s.read(5);
+    s.end();
+}
+
+#[test]
+pub(crate) fn a_start_that_was_settled_with_one_disk_is_not_adopted_by_the_next() {
+    let mut s = Script::pool(2);
+    s.kill_seen(B);
+    s.until_set(&[A]);
+    s.write(5);
+    s.crash_client();
+    // A client on the other host knows from A's report with whom to start. What it asks next is late.
+    s.hold(|e| e.from == CLIENT + 1 && matches!(e.msg, Msg::Query { .. } | Msg::Adopt(_)));
+    s.other_client();
+    s.until_held(|e| matches!(e.msg, Msg::Query { .. }));
+    // Meanwhile the pool is somebody else's, and A's disk is replaced by an empty one.
+    s.start(B);
+    s.other_client();
+    s.until_whole();
+    assert_eq!(s.command(replace(A)), Ok(()));
+    s.write(5);
+    s.cut(CLIENT, A);
+    s.wipe(A);
+    s.crash_client();
+    s.cut(CLIENT + 1, B);
+    s.world.release();
+    s.other_client();
+    let read = s.submit(IoOp::Read, 5, 1);
+    s.run(30);
+    s.mend();
+    assert_eq!(s.wait(read), Ok(()));
     s.end();
 }
 

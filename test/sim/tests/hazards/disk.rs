@@ -1,7 +1,8 @@
 //! Disks that fail, lose power, or lie.
 
 use rmr_proto::{IoOp, Msg};
-use rmr_sim::script::{A, B, Script};
+use rmr_sim::Options;
+use rmr_sim::script::{A, B, C, Script};
 use rmr_sim::world::DiskWork;
 use std::cell::Cell;
 
@@ -100,6 +101,35 @@ pub(crate) fn finding_07_a_leg_that_lost_its_cache_is_no_source_while_another_di
     s.restart_client();
     s.until_whole();
     s.read(5);
+    s.end();
+}
+
+#[test]
+pub(crate) fn finding_07_a_leg_that_lost_its_cache_is_no_source_after_it_was_let_in_again() {
+    // A misses chunk 0 and C chunk 1: nobody fetches anything.
+    let mut s = Script::with(Options { peer_timeout_ns: 5_000_000, ..Options::quiet(3) });
+    s.hold(|e| matches!(e.msg, Msg::CopyRead { .. }));
+    for (leaver, block) in [(A, 0), (C, 4)] {
+        s.kill_seen(leaver);
+        s.write(block);
+        s.until_entries_clear();
+        s.start(leaver);
+        s.until_set(&[A, B, C]);
+    }
+    // So B is asked to flush this write, and A is not.
+    let write = s.submit(IoOp::Write, 3, 2);
+    assert_eq!(s.wait(write), Ok(()));
+    s.power_off_losing_all(A);
+    s.kill_seen(B);
+    s.until_set(&[C]);
+    // A has chunk 1 in doubt, and so has B.
+    s.start(A);
+    s.until_set(&[A, C]);
+    s.start(B);
+    s.until_set(&[A, B, C]);
+    s.world.release();
+    s.until_whole();
+    s.read(4);
     s.end();
 }
 

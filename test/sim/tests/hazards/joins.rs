@@ -2,6 +2,7 @@
 
 use crate::epochs::is_join;
 use rmr_proto::{IoOp, Msg};
+use rmr_sim::Options;
 use rmr_sim::script::{A, B, C, Script};
 use std::cell::Cell;
 use std::rc::Rc;
@@ -174,6 +175,35 @@ pub(crate) fn finding_08_a_joiners_entries_say_nothing_of_members_that_left_afte
     s.world.release();
     s.until_whole();
     s.read(5);
+    s.end();
+}
+
+#[test]
+pub(crate) fn a_joiner_fetches_under_the_freeze_only_what_has_changed() {
+    // Maps of many slices over a slow network, from a donor that has changed nothing since it was opened.
+    let options = Options {
+        blocks: 97,
+        chunk_shift: 0,
+        region_shift: 0,
+        net_jitter_ns: 4_000_000,
+        ..Options::quiet(2)
+    };
+    let mut s = Script::with(options);
+    s.kill(B);
+    s.until_set(&[A]);
+    for block in (0..97).step_by(7) {
+        let count = (97 - block).min(7) as u32;
+        let write = s.submit(IoOp::Write, block, count);
+        assert_eq!(s.wait(write), Ok(()));
+    }
+    s.until_entries_clear();
+    s.crash_client();
+    s.kill(A);
+    s.start(A);
+    s.restart_client();
+    s.until_set(&[A]);
+    s.start(B);
+    s.until_set(&[A, B]);
     s.end();
 }
 

@@ -81,6 +81,11 @@ const NOTICED_BY: &[(Mutant, Scenario)] = &[
     (VoidIsKnown, sides::who_began_to_forget_what_others_missed_and_is_started_by_force_says_all),
     (TrustDecided, sides::what_a_member_took_for_clean_in_another_history_does_not_count),
     (GoBack, sides::finding_13_a_client_that_serves_does_not_go_over_to_the_side_that_is_left),
+    (AnyDisk, commands::a_start_that_was_settled_with_one_disk_is_not_adopted_by_the_next),
+    (StuckForGood, scrub::what_a_scrub_marks_is_missed_and_not_in_doubt),
+    (LossForgotten, disk::finding_07_a_leg_that_lost_its_cache_is_no_source_after_it_was_let_in_again),
+    (DeltaOfAll, joins::a_joiner_fetches_under_the_freeze_only_what_has_changed),
+    (ScrubForgetsHand, scrub::a_scrub_counts_what_the_one_before_it_had_in_hand),
     (ZeroedByOne, scale::one_store_that_does_not_read_zero_makes_the_others_copy),
 ];
 

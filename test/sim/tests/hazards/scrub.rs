@@ -3,6 +3,7 @@
 use rmr_proto::{IoOp, Msg};
 use rmr_sim::Options;
 use rmr_sim::script::{A, B, C, CLIENT, Script};
+use rmr_sim::world::Envelope;
 
 #[test]
 pub(crate) fn h46_a_scrub_finds_rot_and_the_majority_repairs_it() {
@@ -102,6 +103,52 @@ pub(crate) fn a_repair_that_comes_twice_marks_once() {
         assert_eq!((scrub.mismatches, scrub.unresolved), (1, 0));
         s.until_whole();
     }
+    s.end();
+}
+
+#[test]
+pub(crate) fn a_scrub_counts_what_the_one_before_it_had_in_hand() {
+    let mut s = Script::pool(3);
+    s.write(5);
+    s.until_entries_clear();
+    s.world.rot_block(B, 5);
+    s.hold(|e| matches!(e.msg, Msg::Check { chunk, .. } if chunk.0 == 1));
+    s.start_scrub();
+    s.until_held(|e| matches!(e.msg, Msg::Check { .. }));
+    s.start_scrub();
+    s.world.release();
+    let scrub = s.until_scrubbed();
+    assert_eq!((scrub.chunks, scrub.mismatches, scrub.repaired), (16, 1, 1), "{scrub:?}");
+    s.until_whole();
+    s.end();
+}
+
+#[test]
+pub(crate) fn what_a_scrub_marks_is_missed_and_not_in_doubt() {
+    let mut s = Script::with(Options { region_shift: 0, ..Options::quiet(2) });
+    let copy = |e: &Envelope<'_>| e.from == B && matches!(e.msg, Msg::CopyRead { .. });
+    s.write(5);
+    s.kill_seen(B);
+    s.until_set(&[A]);
+    // B has the chunk in doubt, and for once A does not deliver it. Before the client hears of that it does.
+    s.hold(copy);
+    s.start(B);
+    s.until_set(&[A, B]);
+    s.until_copy_fails(B);
+    s.world.release();
+    s.hold(|e| matches!(e.msg, Msg::BeatReply { stuck: true, .. }));
+    s.until_whole();
+    s.release_if(|_| false);
+    s.until_entries_clear();
+    let epoch = s.epoch();
+    s.world.rot_block(B, 5);
+    s.hold(copy);
+    let scrub = s.scrub(Some(A));
+    assert_eq!((scrub.mismatches, scrub.repaired), (1, 1));
+    s.run(100);
+    assert_eq!(s.epoch(), epoch, "there is nothing to settle");
+    s.world.release();
+    s.until_whole();
     s.end();
 }
 
