@@ -6,28 +6,32 @@ use bdev_rmr::store::Peers;
 use std::collections::BTreeMap;
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tgt_env::memory::DmaBuf;
 use tgt_reactor::Handle;
 use tgt_rtrs::hub::SessionRef;
-use tgt_rtrs::server::ServerConfig;
 use tgt_rtrs::sessions::{PathSpec, PeerSpec, Sessions};
 
 /// Where stores live: the reactor on which the lanes of other hosts end.
 pub struct StorageNode {
-    reactor: Handle,
+    reactors: Arc<Vec<Handle>>,
     sessions: Arc<Sessions>,
 }
 
 impl StorageNode {
-    /// On this reactor; listeners have to be there.
+    /// Stores are on the first reactor, and reached from all.
     #[must_use]
-    pub fn new(reactor: &Handle, sessions: &Arc<Sessions>) -> Self {
-        Self { reactor: reactor.clone(), sessions: sessions.clone() }
+    pub fn new(reactors: &Arc<Vec<Handle>>, sessions: &Arc<Sessions>) -> Self {
+        Self { reactors: reactors.clone(), sessions: sessions.clone() }
     }
 }
 
 impl Home for StorageNode {
     fn reactor(&self) -> Handle {
-        self.reactor.clone()
+        self.reactors[0].clone()
+    }
+
+    fn reactors(&self) -> Vec<Handle> {
+        self.reactors.to_vec()
     }
 
     fn peers(&self) -> Box<dyn Peers> {
@@ -35,9 +39,8 @@ impl Home for StorageNode {
     }
 
     fn data_max(&self) -> u32 {
-        self.sessions
-            .transport()
-            .map_or(ServerConfig::default().limits.data_max, |transport| transport.max_io_size)
+        // A request's data is one buffer.
+        self.sessions.transport().unwrap_or_default().max_io_size.min(DmaBuf::MAX_LEN)
     }
 }
 

@@ -19,7 +19,9 @@ use tgt_bdev::{Bdev, Bdevs, Bufs, Desc, DmaBuf, Mode};
 use tgt_reactor::{Handle, Reactor, Reactors, SleepPolicy, StartOptions};
 use tgt_rtrs::client::{Link, Policy};
 use tgt_rtrs::frame::Limits;
-use tgt_rtrs::hub::{ClientEvent, Hub, HubUser, PathKey, Session, SessionKey, SessionRef, SessionSetup};
+use tgt_rtrs::hub::{
+    ClientEvent, Hub, HubUser, PathKey, PortSpec, Session, SessionKey, SessionRef, SessionSetup,
+};
 use tgt_rtrs::server::{GateConfig, ServerConfig};
 use tgt_rtrs::tcp::{PathAddress, Submission};
 use tgt_rtrs::{Direction, Id, UserId};
@@ -91,9 +93,13 @@ impl Rig {
                 let gate = GateConfig::new(Id([9; 16]), Arc::new(SessionKey::None.get()));
                 let on = ListenOn::new((Ipv4Addr::LOCALHOST, 0).into());
                 let hub = Hub::of(cx);
-                let (_, address) = hub
-                    .listen(cx, (&ServerConfig::default(), 64 << 20), gate, &on, None)
-                    .expect("it listens");
+                let port = PortSpec {
+                    config: ServerConfig::default(),
+                    memory_max: 64 << 20,
+                    spread: false,
+                    notes: None,
+                };
+                let (_, address) = hub.listen(cx, &port, gate, &on).expect("it listens");
                 address
             };
             handle.call(start).expect("an answer")

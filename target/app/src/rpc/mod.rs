@@ -59,7 +59,7 @@ pub(crate) fn registry(parts: &Parts) -> Registry {
     let devices = bdev_brmr::device::Devices::new(&parts.bdevs, &parts.sessions, &parts.reactors);
     bdev_brmr::device::rpc::register(r, &devices);
     let rtrs = tgt_rtrs::rpc::register(r, &parts.sessions);
-    let node = StorageNode::new(&parts.reactors[0], &parts.sessions);
+    let node = StorageNode::new(&parts.reactors, &parts.sessions);
     let brmr = bdev_brmr::store::register(r, &Stores::new(&parts.bdevs, Box::new(node)));
     let scheduler = scheduler::register(r, &parts.reactors);
     // Before all that may use keys.

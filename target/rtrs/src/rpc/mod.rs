@@ -24,7 +24,7 @@ struct CreateTransport {
     trtype: String,
     /// Requests that a client may have under way on each of its reactors, 1 to 4096; default 256
     max_queue_depth: Option<u32>,
-    /// Most bytes of data in one request: a multiple of 4096, up to 8388608; default 1048576
+    /// Most bytes of data in one request: a multiple of 4096, up to 2097152; default 1048576
     max_io_size: Option<u64>,
 }
 

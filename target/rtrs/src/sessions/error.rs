@@ -1,7 +1,8 @@
 //! What can be wrong with what a control thread asks for.
 
+use super::IO_SIZE_MAX;
 use super::path::PathError;
-use crate::frame::{DATA_MAX, DEPTH_MAX, KEY_NAME_MAX};
+use crate::frame::{DEPTH_MAX, KEY_NAME_MAX};
 use crate::hub::HubError;
 use std::net::SocketAddr;
 use tgt_keyring::KeyringError;
@@ -170,7 +171,7 @@ pub enum SessionsError {
         depth: u32,
     },
     /// Out of range.
-    #[error("max_io_size is {bytes}; accepted: a multiple of 4096 from 4096 to {DATA_MAX}")]
+    #[error("max_io_size is {bytes}; accepted: a multiple of 4096 from 4096 to {IO_SIZE_MAX}")]
     IoSize {
         /// As it was given.
         bytes: u64,
@@ -245,7 +246,7 @@ impl SessionsError {
             Self::Reactor { reactor, accepted } => ("reactor", reactor.to_string(), accepted.clone()),
             Self::Depth { depth } => ("max_queue_depth", depth.to_string(), format!("1 to {DEPTH_MAX}")),
             Self::IoSize { bytes } => {
-                ("max_io_size", bytes.to_string(), format!("a multiple of 4096 from 4096 to {DATA_MAX}"))
+                ("max_io_size", bytes.to_string(), format!("a multiple of 4096 from 4096 to {IO_SIZE_MAX}"))
             }
             _ => return None,
         })

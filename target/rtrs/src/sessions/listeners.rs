@@ -1,8 +1,9 @@
 //! The transport's limits, and listeners.
 
+use super::IO_SIZE_MAX;
 use super::keys::HeldKey;
 use super::{Sessions, SessionsError};
-use crate::frame::{DATA_MAX, DEPTH_MAX};
+use crate::frame::DEPTH_MAX;
 use crate::hub::{Hub, PortSpec};
 use crate::server::{GateConfig, ServerConfig};
 use crate::tcp::{DoorFigures, DoorNo};
@@ -83,7 +84,7 @@ impl Sessions {
             .ok_or(SessionsError::Depth { depth })?;
         let max_io_size = u32::try_from(bytes)
             .ok()
-            .filter(|bytes| (4096..=DATA_MAX).contains(bytes) && bytes % 4096 == 0)
+            .filter(|bytes| (4096..=IO_SIZE_MAX).contains(bytes) && bytes % 4096 == 0)
             .ok_or(SessionsError::IoSize { bytes })?;
         let mut state = self.state();
         if let Some(TransportSpec { max_queue_depth: depth, max_io_size: bytes }) = state.transport {

@@ -33,6 +33,9 @@ use std::thread::JoinHandle;
 use tgt_keyring::Keyring;
 use tgt_reactor::{Cx, Handle};
 
+/// Most bytes of data in one request: the data is one buffer.
+const IO_SIZE_MAX: u32 = tgt_env::memory::DmaBuf::MAX_LEN;
+
 /// What a process's sessions are made with.
 pub struct SessionsOptions {
     /// All reactors.
