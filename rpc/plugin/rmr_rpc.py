@@ -104,7 +104,7 @@ METHODS = [
     ("rtrs_create_transport", "Set what clients are allowed, once, before the first listener", [
         ("trtype", {"required": True, "help": "TCP; RDMA is not built"}),
         ("max_queue_depth", {"type": int, "help": "Requests that a client may have under way on each of its reactors, 1 to 4096; default 256"}),
-        ("max_io_size", {"type": int, "help": "Most bytes of data in one request: a multiple of 4096, up to 8388608; default 1048576"}),
+        ("max_io_size", {"type": int, "help": "Most bytes of data in one request: a multiple of 4096, up to 2097152; default 1048576"}),
     ]),
     ("rtrs_add_listener", "Let other hosts come in by an address", [
         ("trtype", {"required": True, "help": "TCP; RDMA is not built"}),
@@ -113,7 +113,7 @@ METHODS = [
         ("adrfam", {"help": "IPv4 or IPv6: what traddr is; checked"}),
         ("key", {"help": "Name of the key that every client must have under the same name; without one only clients on this host are let in, unless --insecure-sessions"}),
         ("data_digest", {"type": _bool, "help": "Digests (CRC32C) of data; used if either side wants them; default true"}),
-        ("reactor", {"type": int, "help": "Which reactor has it and the lanes that come in; default: that of the other listeners, else 0"}),
+        ("reactor", {"type": int, "help": "Which reactor accepts there; connections go on to the reactors of their lanes; default: 0"}),
     ]),
     ("rtrs_get_listeners", "List where other hosts come in, and who was refused", []),
     ("rtrs_create_session", "Connect to a peer and stay connected, before anything uses it", [

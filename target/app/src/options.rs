@@ -31,7 +31,7 @@ pub struct Options {
     pub rpc: Option<ServerConfig>,
     /// Where figures for Prometheus are served; none: nowhere.
     pub metrics: Option<SocketAddr>,
-    /// This host, as peers of sessions know it; none: drawn at random.
+    /// This host, as peers of sessions know it; none: made of the machine's id and the path of the RPC socket.
     pub host: Option<uuid::Uuid>,
     /// Sessions without a key also to and from other hosts.
     pub insecure_sessions: bool,

@@ -213,6 +213,19 @@ impl std::fmt::Debug for Target {
     }
 }
 
+/// Who this host is unless it is said: the same after each start, so that sessions to it come back, and another for each
+/// target on it. Drawn at random where the machine has no id.
+fn usual_host(options: &Options) -> uuid::Uuid {
+    let machine = std::fs::read_to_string("/etc/machine-id").unwrap_or_default();
+    if machine.trim().is_empty() {
+        tracing::info!("/etc/machine-id says nothing: to peers this host is another after each start; --host-id");
+        return uuid::Uuid::new_v4();
+    }
+    let socket = options.rpc.as_ref().map(|rpc| rpc.path.display().to_string()).unwrap_or_default();
+    let name = format!("{} {socket}", machine.trim());
+    uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_OID, name.as_bytes())
+}
+
 /// The service of sessions; what happens to them is told as notifications.
 fn sessions(
     options: &Options,
@@ -220,7 +233,7 @@ fn sessions(
     keyring: &Arc<Keyring>,
     bdevs: &Arc<Bdevs>,
 ) -> Result<Arc<Sessions>, StartError> {
-    let host = options.host.unwrap_or_else(uuid::Uuid::new_v4);
+    let host = options.host.unwrap_or_else(|| usual_host(options));
     let bdevs = bdevs.clone();
     let tell = move |news: News| {
         let kind = match news.kind {

@@ -12,7 +12,7 @@ use rmr_proto::disk::Superblock;
 use rmr_proto::envelope::{Kind, Status};
 use rmr_proto::{
     BlockRange, Continuity, Epoch, IoOp, IoRequest, IoStatus, MEMBERS_MAX, MemberId, MemberSet, Msg, Origin,
-    Promise, Proposal, Report, Seq, Tag,
+    Promise, Proposal, Report, Seq, Stamp, Tag,
 };
 use std::sync::Arc;
 use tgt_bdev::Bdev;
@@ -21,6 +21,11 @@ use tgt_bdev::Bdev;
 static COUNTER: test_alloc_counter::Counter = test_alloc_counter::Counter;
 
 const BLOCKS: u64 = (8 << 20) / BLOCK as u64;
+
+/// The disk that reported: a start is adopted by no other.
+fn stamp_of(report: &Report) -> Stamp {
+    Stamp { incarnation: report.incarnation, counter: report.record.counter }
+}
 
 /// A pool of one leg, as a client sees it.
 struct Pool {
@@ -48,6 +53,8 @@ impl Pool {
         let reference = MemberId::at(0);
         let mut last_in = [Epoch::default(); MEMBERS_MAX];
         last_in[0] = epoch;
+        let mut peers = [Stamp::default(); MEMBERS_MAX];
+        peers[0] = stamp_of(&report);
         let proposal = Proposal {
             epoch,
             origin: if create { Origin::Create { reference } } else { Origin::Assembly },
@@ -56,6 +63,7 @@ impl Pool {
             blocks: BLOCKS,
             base: report.record.adopted,
             last_in,
+            peers,
             ..Proposal::default()
         };
         client.ask(

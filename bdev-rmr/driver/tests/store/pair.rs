@@ -38,7 +38,7 @@ impl Pair {
         let mut last_in = [Epoch::default(); MEMBERS_MAX];
         last_in[..2].fill(epoch);
         let origin = Origin::Create { reference: MemberId::at(0) };
-        let proposal = Proposal {
+        let mut proposal = Proposal {
             epoch,
             origin,
             set: both,
@@ -55,7 +55,13 @@ impl Pair {
                 key: None,
             });
             assert_eq!(client.hail(member as u8, peers.collect()).envelope.status, Status::Done);
-            client.ask(&Msg::Promise { promise, takeover: true }, |msg| matches!(msg, Msg::Promised(_)));
+            let asked = Msg::Promise { promise, takeover: true };
+            let Msg::Promised(report) = client.ask(&asked, |msg| matches!(msg, Msg::Promised(_))) else {
+                unreachable!("as asked")
+            };
+            proposal.peers[member] = crate::stamp_of(&report);
+        }
+        for client in &mut clients {
             client.ask(&Msg::Adopt(Box::new(proposal.clone())), |msg| matches!(msg, Msg::Adopted { .. }));
         }
         Self { rig, clients, bdevs, epoch }

@@ -81,7 +81,7 @@ pub struct Args {
     #[arg(long, value_name = "ADDRESS", value_parser = tgt_metrics::parse_address, help_heading = CONTROL)]
     pub(super) metrics: Option<SocketAddr>,
 
-    /// Who this host is to its peers; the same after each start, if given [default: drawn at random]
+    /// Who this host is to its peers: the same after each start, and no other's [default: made of /etc/machine-id and the path of the RPC socket]
     #[arg(long, value_name = "UUID", value_parser = host_id, help_heading = SESSIONS)]
     pub(super) host_id: Option<Uuid>,
     /// Sessions without a key also to and from other hosts; whoever reaches a listener is let in
