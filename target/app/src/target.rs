@@ -218,7 +218,9 @@ impl std::fmt::Debug for Target {
 fn usual_host(options: &Options) -> uuid::Uuid {
     let machine = std::fs::read_to_string("/etc/machine-id").unwrap_or_default();
     if machine.trim().is_empty() {
-        tracing::info!("/etc/machine-id says nothing: to peers this host is another after each start; --host-id");
+        tracing::info!(
+            "/etc/machine-id says nothing: to peers this host is another after each start; --host-id"
+        );
         return uuid::Uuid::new_v4();
     }
     let socket = options.rpc.as_ref().map(|rpc| rpc.path.display().to_string()).unwrap_or_default();
