@@ -67,6 +67,14 @@ pub fn key_file(path: &Path, key: &[u8]) {
     }
 }
 
+/// Methods of replicated pools need stores, or other hosts: `tests/replication.rs` and `bdev-brmr/tests` call them.
+pub fn needs_a_pool(name: &str) -> bool {
+    let legs = ["add_leg", "remove_leg", "replace_leg", "discard_leg", "set_leg_maintenance"];
+    let stores = ["set_sync_limit", "get_server_pools", "get_store_metadata"];
+    let of_pools = legs.iter().chain(&stores).any(|verb| name == format!("rmr_{verb}"));
+    name.starts_with("brmr_") || name.starts_with("bdev_brmr_") || of_pools
+}
+
 /// The methods, in the order in which their examples can be called on a target that was started with --wait-for-rpc:
 /// options, the step to run time, what makes things, what changes them, what looks at
 /// them, what removes them, and last what ends it all.

@@ -76,7 +76,7 @@ fn a_pool_outlives_the_death_of_a_node_and_lets_it_in_again() {
     let degraded = wait_device(&mut compute, "one leg is lost", |device| device["up_to_date"] == json!([0]));
     assert_eq!((&degraded["state"], &degraded["degraded"]), (&json!("active"), &json!(true)), "{degraded:#}");
     let why = degraded["legs"][1]["why"].as_str().expect("it says why");
-    assert!(why.contains("closed the connection"), "{why}");
+    assert!(why.contains("no path is up"), "{why}");
 
     let Some(second) = node(&disks[1], ways[1], 1, false) else { return };
     wait_device(&mut compute, "it is let in", |device| device["up_to_date"] == json!([0, 1]));
