@@ -209,8 +209,9 @@ fn io_that_takes_too_long_is_reported_to_an_opener_who_asked() {
         let mut opened = open(cx, Mode::Write, |_| ());
         let timeout = Duration::from_millis(2);
         opened.channel = opened.desc.open_channel_with(cx, Some(timeout)).expect("it opens again");
-        opened.submit(cx, read(1, 0, 1));
+        // The IO is as old as the clock of its submission.
         let began = cx.refresh_now();
+        opened.submit(cx, read(1, 0, 1));
         let event = loop {
             cx.refresh_now();
             assert_eq!(opened.ended(cx), []);
