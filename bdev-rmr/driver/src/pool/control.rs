@@ -45,14 +45,6 @@ pub fn open(home: &Handle, spec: PoolSpec) -> Result<Result<(), OpenError>, Call
     home.call(move |reactor| Pool::open(reactor.cx(), spec).map(drop))
 }
 
-/// Is it open there?
-///
-/// # Errors
-/// If the reactor does not answer.
-pub fn home_has(home: &Handle, pool: Uuid) -> Result<bool, CallError> {
-    home.call(move |reactor| Pools::of(reactor.cx()).get(pool).is_some())
-}
-
 /// How it stands.
 ///
 /// # Errors

@@ -57,13 +57,20 @@ impl Pool {
         if let Some(copy) = copy {
             self.memory.over(cx, copy);
         }
-        if let Some(buf) = buf {
-            let read = self.memory.take(buf);
-            if result.is_ok() {
-                io.bufs.copy_from_bufs(0, &read, 0, io.bufs.len());
-            }
-        }
+        let read = buf.map(|buf| self.memory.take(buf));
         let status = match result {
+            Ok(()) if io.op == Opcode::Read => match read {
+                Some(read) if read.len() == io.bufs.len() => {
+                    io.bufs.copy_from_bufs(0, &read, 0, read.len());
+                    IoStatus::SUCCESS
+                }
+                // A bug of ours: rather no bytes than wrong ones.
+                other => {
+                    let got = other.map_or(0, |read| read.len());
+                    tracing::error!(pool = %self.name, got, due = io.bufs.len(), "a read ends without its bytes");
+                    IoStatus::INTERNAL
+                }
+            },
             Ok(()) => IoStatus::SUCCESS,
             Err(IoError::Deadline) => IoStatus::NAMESPACE_NOT_READY,
             Err(IoError::Fenced) => IoStatus::RESERVATION_CONFLICT,

@@ -1,27 +1,30 @@
 //! The compute side: a client of the engine, driven over sessions.
 //!
 //! A [`Pool`] lives on its home reactor, in [`Pools`], shared by its poller and by the channels of the device that stands
-//! on it. `leg` has the sessions, `io` the requests of channels, `memory` the engine's buffers, `control` what other
+//! on it. `leg` has the sessions, `sending` and `hearing` what is said on them, `io` the requests of channels, `memory` the engine's buffers, `control` what other
 //! threads ask for.
 
 mod control;
+mod hearing;
 mod io;
 mod leg;
 mod memory;
+mod sending;
 mod slab;
 
-pub use control::{LegView, NotGiven, PoolView, Told, close, command, home_has, leave, open, view};
+pub use control::{LegView, NotGiven, PoolView, Told, close, command, leave, open, view};
 pub use io::PoolChannel;
 pub use leg::LegState;
 
 use crate::hail::{Hail, Peer};
-use leg::{Leg, What};
+use leg::Leg;
 use memory::Memory;
 use rmr_engine::client::{
     Client, ClientAction as Action, ClientConfig, ClientEvent as Event, CommandError, StartOptions,
 };
 use rmr_proto::disk::Superblock;
 use rmr_proto::{Geometry, MEMBERS_MAX, MemberId, MemberSet, PoolId};
+use sending::What;
 use slab::Slab;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -101,6 +104,8 @@ pub struct Pool {
     memory: Memory,
     channels: Vec<Option<DoneQueue>>,
     spare: Vec<Vec<u8>>,
+    /// Legs that had to be sent something for which there was no memory, and how many bytes.
+    starving: Vec<(usize, usize)>,
     next_tick: u64,
     commands: BTreeMap<u64, SyncSender<Result<(), CommandError>>>,
     next_command: u64,
@@ -152,6 +157,7 @@ impl Pool {
             memory: Memory::default(),
             channels: Vec::new(),
             spare: Vec::new(),
+            starving: Vec::new(),
             next_tick: 0,
             commands: BTreeMap::new(),
             next_command: 1,
@@ -244,6 +250,12 @@ impl Pool {
         }
     }
 
+    /// Of a read or write of the device; 0 before a store has answered.
+    fn request_bytes_max(&self) -> u64 {
+        let bytes = |g: &Geometry| 1 << (request_shift_max(g) + g.block_shift());
+        self.engine.as_ref().map_or(0, |engine| bytes(engine.geometry()))
+    }
+
     fn block_shift(&self) -> u8 {
         self.engine.as_ref().map_or(12, |engine| engine.geometry().block_shift())
     }
@@ -277,7 +289,8 @@ impl Pool {
     }
 
     fn turn(&mut self, cx: &mut Cx) -> Work {
-        let mut any = false;
+        let mut any = !self.starving.is_empty();
+        self.drop_starving(cx);
         for at in 0..MEMBERS_MAX {
             if self.legs[at].is_some() {
                 any |= self.poll_leg(cx, at);

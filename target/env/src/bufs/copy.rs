@@ -7,6 +7,9 @@ use super::{Bufs, Segment};
 use crate::memory::Region;
 use std::ptr;
 
+/// Bytes that [`Bufs::by_window`] shows at a time.
+const WINDOW: usize = 4096;
+
 impl Bufs {
     /// Copies `data` into the buffers at `offset`. Panics if they are read-only or too short.
     pub fn copy_from_slice(&mut self, offset: u32, data: &[u8]) {
@@ -29,6 +32,22 @@ impl Bufs {
             unsafe { ptr::copy_nonoverlapping(ptr, data[at..at + len].as_mut_ptr(), len) };
             at += len;
         });
+    }
+
+    /// Shows the first `len` bytes in order, as copies in the first-level cache: memory that others may write meanwhile is
+    /// never looked at in place.
+    ///
+    /// # Panics
+    /// If there are fewer.
+    pub fn by_window(&self, len: u32, mut each: impl FnMut(&[u8])) {
+        let (mut window, mut at) = ([0; WINDOW], 0);
+        while at < len {
+            let now = (len - at).min(WINDOW as u32);
+            let seen = &mut window[..now as usize];
+            self.copy_to_slice(at, seen);
+            each(seen);
+            at += now;
+        }
     }
 
     /// Fills all the buffers with one byte. Panics if they are read-only.

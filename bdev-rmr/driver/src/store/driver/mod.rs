@@ -266,27 +266,32 @@ impl StoreDriver {
     /// The engine's answer to a read or write.
     fn reply(&mut self, cx: &mut Cx, mail: &Mail, client: u32, reply: IoReply, buf: Option<BufId>) {
         let memory = buf.and_then(|buf| self.buffers.take(buf));
-        let with_data = matches!(memory, Some(Memory::Ask(_)));
-        let Some(arrived) = self.asks.of(client, reply.tag).and_then(|ask| self.asks.take(ask)) else {
+        let Some(mut arrived) = self.asks.of(client, reply.tag).and_then(|ask| self.asks.take(ask)) else {
             tracing::error!(?reply, "an answer to a request that is not here");
             return;
         };
+        let bytes = match memory {
+            None => 0,
+            Some(Memory::Ask(_)) => arrived.incoming.bufs.len(),
+            // Read before there was a request to read it into: that memory is answered from.
+            Some(Memory::Own(read)) => {
+                arrived.incoming.bufs = read;
+                arrived.incoming.bufs.len()
+            }
+        };
         self.header.clear();
-        let at = Envelope::SIZE;
-        self.header.resize(at, 0);
+        self.sender.envelope(Kind::Io, 0).encode_to(&mut self.header);
         wire::encode_to(self.superblock.pool, &Msg::IoReply(reply, buf), &mut self.header);
-        let length = self.header.len() - at;
-        seal(&mut self.header, &self.sender.envelope(Kind::Io, length));
-        let bytes = if with_data { arrived.incoming.bufs.len() } else { 0 };
+        Envelope::close(&mut self.header);
         self.answer(cx, mail, arrived, bytes);
     }
 
     fn send(&mut self, cx: &mut Cx, mail: &Mail, to: MemberId, msg: &Msg) {
         let mut header = self.links.blank();
-        header.resize(Envelope::SIZE, 0);
+        self.sender.envelope(Kind::Letter, 0).encode_to(&mut header);
         wire::encode_to(self.superblock.pool, msg, &mut header);
-        let length = header.len() - Envelope::SIZE;
-        let envelope = self.sender.envelope(Kind::Letter, length);
+        Envelope::close(&mut header);
+        let letter = &header[Envelope::SIZE..];
         let payload = match msg {
             Msg::CopyReply { buf: Some(buf), .. } => self.buffers.take(*buf),
             _ => None,
@@ -298,18 +303,19 @@ impl StoreDriver {
                 let buf = self.buffers.put(memory);
                 return self.release(cx, mail, buf);
             }
-            None if header.len() > usize::from(USER_MAX) => match super::disk::memory(cx, length as u32) {
-                Ok(mut bufs) => {
-                    bufs.copy_from_slice(0, &header[Envelope::SIZE..]);
-                    header.truncate(Envelope::SIZE);
-                    bufs
+            None if header.len() > usize::from(USER_MAX) => {
+                match super::disk::memory(cx, letter.len() as u32) {
+                    Ok(mut bufs) => {
+                        bufs.copy_from_slice(0, letter);
+                        header.truncate(Envelope::SIZE);
+                        bufs
+                    }
+                    // As if it were lost.
+                    Err(error) => return tracing::warn!(%error, "no memory for a letter to a member"),
                 }
-                // As if it were lost.
-                Err(error) => return tracing::warn!(%error, "no memory for a letter to a member"),
-            },
+            }
             None => Bufs::none(),
         };
-        seal(&mut header, &envelope);
         self.links.post(to, header, bufs);
     }
 
@@ -424,20 +430,8 @@ impl StoreDriver {
     }
 }
 
-/// Writes the envelope into the place kept for it at the front of a header.
-fn seal(header: &mut [u8], envelope: &Envelope) {
-    header[..Envelope::SIZE].copy_from_slice(&envelope.encode());
-}
-
-/// By way of the first-level cache.
 fn crc_of(bufs: &Bufs) -> u32 {
     let mut digest = Digest::new(CrcAlgorithm::Crc32Iscsi);
-    let (mut window, mut at) = ([0; 4096], 0);
-    while at < bufs.len() {
-        let now = (bufs.len() - at).min(window.len() as u32);
-        bufs.copy_to_slice(at, &mut window[..now as usize]);
-        digest.update(&window[..now as usize]);
-        at += now;
-    }
+    bufs.by_window(bufs.len(), |bytes| digest.update(bytes));
     digest.finalize() as u32
 }
