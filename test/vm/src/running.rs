@@ -191,7 +191,26 @@ fn text(path: &Path) -> String {
 }
 
 fn report(stdout: &str, stderr: &str, console: &str) -> String {
+    format!("--- stdout\n{stdout}\n--- stderr\n{stderr}\n--- end of the console\n{}", end_of(console))
+}
+
+/// The last lines; of a panic the line that says why as well, however long its trace is.
+fn end_of(console: &str) -> String {
     let lines: Vec<&str> = console.lines().collect();
-    let last = lines[lines.len().saturating_sub(CONSOLE_LINES)..].join("\n");
-    format!("--- stdout\n{stdout}\n--- stderr\n{stderr}\n--- end of the console\n{last}")
+    let (before, last) = lines.split_at(lines.len().saturating_sub(CONSOLE_LINES));
+    let panic = before.iter().find(|line| line.contains("Kernel panic"));
+    panic.into_iter().chain(last).copied().collect::<Vec<_>>().join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{CONSOLE_LINES, end_of};
+
+    #[test]
+    fn the_end_of_the_console_says_why_it_panicked() {
+        let trace = "? some_function+0x1/0x2\n".repeat(CONSOLE_LINES);
+        let console = format!("booting\nKernel panic - not syncing: why\n{trace}");
+        assert_eq!(end_of(&console), format!("Kernel panic - not syncing: why\n{}", trace.trim_end()));
+        assert_eq!(end_of("a\nb\n"), "a\nb");
+    }
 }
