@@ -3,7 +3,7 @@
 use bdev_rmr::hail::Peer;
 use bdev_rmr::pool::{LegState, LegView, PoolView};
 use rmr_engine::client::{Phase, Status};
-use rmr_proto::MemberId;
+use rmr_proto::{MemberId, MemberSet};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -36,16 +36,31 @@ fn leg_state(state: &LegState) -> (&'static str, Option<&str>) {
     }
 }
 
-/// Why a leg does not serve: what its session or store says first, then what the engine knows of it.
+/// Why a leg is not up to date: what its session or store says first, then what the engine knows of it.
 pub(super) fn why(leg: &LegView, status: Option<&Status>) -> Option<String> {
     if let (_, Some(why)) = leg_state(&leg.state) {
         return Some(why.to_owned());
     }
     let known = status?.legs.iter().find(|(member, _)| *member == leg.member);
-    known.map(|(_, why)| why.to_string())
+    known.map(|(_, why)| why.to_string()).or_else(|| match to_copy(leg.member, status?)? {
+        Some(0) => None,
+        Some(chunks) => Some(format!("copies {chunks} chunks that it has missed")),
+        None => Some("has not told yet what it has missed".to_owned()),
+    })
 }
 
-fn ids(members: rmr_proto::MemberSet) -> Vec<usize> {
+/// Chunks that a member of the set has to copy, if it has told; outer `None`: it is not in the set.
+fn to_copy(member: MemberId, status: &Status) -> Option<Option<u64>> {
+    status.to_copy.iter().find(|(of, _)| *of == member).map(|(_, chunks)| *chunks)
+}
+
+/// Who takes part in every write and holds everything.
+fn up_to_date(status: &Status) -> MemberSet {
+    let whole = status.to_copy.iter().filter(|(_, chunks)| *chunks == Some(0));
+    whole.fold(MemberSet::EMPTY, |set, (member, _)| set.with(*member))
+}
+
+fn ids(members: MemberSet) -> Vec<usize> {
     members.iter().map(MemberId::index).collect()
 }
 
@@ -58,7 +73,9 @@ pub(super) fn pool(pool: Uuid, view: &PoolView) -> Value {
             "member_id": leg.member.index(),
             "session": leg.session.to_string(),
             "state": state,
-            "up_to_date": status.is_some_and(|status| status.set.has(leg.member)),
+            "in_set": status.is_some_and(|status| status.set.has(leg.member)),
+            "up_to_date": status.is_some_and(|status| up_to_date(status).has(leg.member)),
+            "chunks_to_copy": status.and_then(|status| to_copy(leg.member, status)?),
             "why": why(leg, status),
         })
     };
@@ -77,9 +94,10 @@ pub(super) fn pool(pool: Uuid, view: &PoolView) -> Value {
         told["epoch"] =
             json!({"generation": status.epoch.promise.generation, "version": status.epoch.version});
         told["members"] = json!(ids(status.members));
-        told["up_to_date"] = json!(ids(status.set));
+        told["in_set"] = json!(ids(status.set));
+        told["up_to_date"] = json!(ids(up_to_date(status)));
         told["in_maintenance"] = json!(ids(status.resting));
-        told["degraded"] = json!(status.set != status.members);
+        told["degraded"] = json!(up_to_date(status) != status.members);
         told["waits_for"] = json!(ids(status.waits_for));
     }
     told

@@ -18,7 +18,7 @@
 //! * Nothing waits without a bound ([`PATIENCE`]).
 //!
 //! # Map of files
-//! `places` programs · `target` a target's process · `spdk` SPDK's client, through `py/` · `raw` bytes on the socket ·
+//! `places` programs · `target` a target's process · `cluster` the nodes of a pool · `spdk` SPDK's client, through `py/` · `raw` bytes on the socket ·
 //! `shape` compare shapes · `calls` the examples in a sensible order · `faults` every wrong call · `state` what must
 //! not change · `generate/` schema, reference, plugin · `data/` shapes recorded from SPDK · `py/` fixtures in Python.
 //!
@@ -26,6 +26,7 @@
 //! `tests/`, one file a subject; small ones beside the code.
 
 pub mod calls;
+pub mod cluster;
 pub mod faults;
 pub mod generate;
 pub mod places;

@@ -66,8 +66,16 @@ fn a_pool_outlives_the_death_of_a_node_and_lets_it_in_again() {
     let member = |id: usize| json!({"member_id": id, "paths": [format!("ip:{}:4431", ways[id])]});
     let made = json!({"name": "Brmr0", "pool": POOL, "members": [member(0), member(1)]});
     assert_eq!(compute.call("bdev_brmr_create", made), json!("Brmr0"));
-    let whole = device(&mut compute);
-    assert_eq!((&whole["state"], &whole["up_to_date"]), (&json!("active"), &json!([0, 1])), "{whole:#}");
+    // In the set at once; up to date when the new store has copied what it lacks.
+    let made = device(&mut compute);
+    assert_eq!((&made["state"], &made["in_set"]), (&json!("active"), &json!([0, 1])), "{made:#}");
+    let whole =
+        wait_device(&mut compute, "both hold everything", |device| device["up_to_date"] == json!([0, 1]));
+    assert_eq!(
+        (&whole["degraded"], &whole["legs"][1]["chunks_to_copy"]),
+        (&json!(false), &json!(0)),
+        "{whole:#}"
+    );
     assert_eq!(whole["num_blocks"], json!((64 << 20) / 4096));
 
     let killed = Command::new("kill").args(["-9", &second.pid().to_string()]).status();

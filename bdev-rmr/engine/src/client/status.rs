@@ -75,13 +75,16 @@ pub struct Status {
     pub members: MemberSet,
     /// Who is in maintenance.
     pub resting: MemberSet,
-    /// Who is up to date. Empty while assembling.
+    /// Who takes part in every write. Empty while assembling.
     pub set: MemberSet,
+    /// Of those: chunks that they have still to copy from others, which count as none until they are copied. `None`: not
+    /// known yet.
+    pub to_copy: Vec<(MemberId, Option<u64>)>,
     /// While assembling: whom it waits for. `legs` says why.
     pub waits_for: MemberSet,
     /// What the last start by force did without.
     pub given_up: GivenUp,
-    /// Everybody who is known and not up to date, and why.
+    /// Everybody who is known and not in the set, and why.
     pub legs: Vec<(MemberId, Why)>,
 }
 
@@ -90,12 +93,18 @@ impl Client {
     pub fn status(&self, now: Now) -> Status {
         let serving = matches!(self.phase, Phase::Active | Phase::Changing);
         let known = self.contacts().iter();
+        let set = if serving { self.set } else { MemberSet::EMPTY };
+        let to_copy = |member: MemberId| {
+            let leg = &self.legs[member.index()];
+            (member, leg.told.then_some(leg.dirty_chunks))
+        };
         Status {
             phase: self.phase,
             epoch: self.epoch,
             members: self.members,
             resting: self.resting,
-            set: if serving { self.set } else { MemberSet::EMPTY },
+            set,
+            to_copy: set.iter().map(to_copy).collect(),
             waits_for: if self.phase == Phase::Assembling { self.waits_for() } else { MemberSet::EMPTY },
             given_up: self.given_up,
             legs: known.filter_map(|member| self.why(now, member).map(|why| (member, why))).collect(),
