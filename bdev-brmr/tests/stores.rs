@@ -346,3 +346,22 @@ fn a_store_whose_bdev_went_away_says_why_and_can_be_added_again() {
     assert_eq!((node.stores()[0]["state"].as_str(), second.openers().len()), (Some("open"), 1));
     assert_eq!(node.stores().as_array().map(Vec::len), Some(1));
 }
+
+#[test]
+fn two_members_of_a_pool_share_a_process_only_if_that_is_said() {
+    let node = Node::start();
+    node.malloc("m0", 64 * MIB, 4096);
+    node.malloc("m1", 64 * MIB, 4096);
+    node.ok("brmr_create_store", json!({"pool": POOL, "bdev": "m0", "member_id": 0}));
+    let second = json!({"pool": POOL, "bdev": "m1", "member_id": 1});
+    node.refused("brmr_create_store", second.clone(), -17, "open on bdev \"m0\"");
+    let mut shared = second;
+    shared["share_node"] = json!(true);
+    node.ok("brmr_create_store", shared.clone());
+    shared["bdev"] = json!("m0");
+    node.refused("brmr_create_store", shared, -17, "open on bdev \"m1\"");
+    let members: Vec<_> =
+        node.stores().as_array().expect("a list").iter().map(|store| store["member_id"].clone()).collect();
+    assert_eq!(members, [0, 1]);
+    node.refused("brmr_remove_store", json!({"pool": POOL}), -16, "members [0, 1]");
+}

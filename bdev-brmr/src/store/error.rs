@@ -53,6 +53,11 @@ pub enum StoresError {
     /// There is none.
     #[error("no store of pool {0} is known here; brmr_add_store opens one")]
     NoStore(Uuid),
+    /// A call names a pool, and two of its members are here.
+    #[error(
+        "members {0:?} of the pool are open here, and the call does not say which: end the process, as tests do"
+    )]
+    Several(Vec<usize>),
     /// It is the last that serves.
     #[error(
         "member {member} is the only up-to-date leg of pool {pool}: IO of its client would wait; let another leg catch up, \
@@ -125,9 +130,11 @@ impl StoresError {
             Self::Field { .. } | Self::UnknownLabel(_) | Self::LabelTaken { .. } | Self::Size { .. } => {
                 EINVAL
             }
-            Self::NoBdev(_) | Self::NoStore(_) | Self::Node(NodeError::NoPool(_)) => ENODEV,
-            Self::HasPool { .. } | Self::Node(NodeError::HasPool(_)) => EEXIST,
-            Self::OnlyLeg { .. } | Self::Member { .. } | Self::StillClosing { .. } => EBUSY,
+            Self::NoBdev(_) | Self::NoStore(_) | Self::Node(NodeError::NoStore(_)) => ENODEV,
+            Self::HasPool { .. } | Self::Node(NodeError::HasStore(_)) => EEXIST,
+            Self::Several(_) | Self::OnlyLeg { .. } | Self::Member { .. } | Self::StillClosing { .. } => {
+                EBUSY
+            }
             Self::NotDeleted { .. } => ENXIO,
             Self::Reactor(_) | Self::Node(_) => EBUSY,
             Self::Image(error) => match error {

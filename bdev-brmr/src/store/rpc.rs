@@ -35,6 +35,8 @@ struct Create {
     block_size: Option<u64>,
     /// Whether every write is durable before it is answered; default false
     write_through: Option<bool>,
+    /// Even if this process holds another member of the pool, so that one death takes both: for measurements; default false
+    share_node: Option<bool>,
 }
 
 /// How a store is added.
@@ -61,6 +63,8 @@ struct Add {
     mapped_size: Option<u64>,
     /// Whether every write is durable before it is answered; default false
     write_through: Option<bool>,
+    /// Even if this process holds another member of the pool, so that one death takes both: for measurements; default false
+    share_node: Option<bool>,
     /// replace: the bdev is empty and takes the place of a lost one, as the same member
     mode: Option<Mode>,
     /// With mode=replace: which member it is
@@ -247,6 +251,7 @@ fn create(stores: &Stores, params: Create) -> Result<bool, RpcError> {
         chunk: params.chunk_size,
         block: params.block_size,
         write_through: params.write_through.unwrap_or(false),
+        share_node: params.share_node.unwrap_or(false),
     })?;
     stores.learn(&params.pool, pool);
     Ok(true)
@@ -255,6 +260,7 @@ fn create(stores: &Stores, params: Create) -> Result<bool, RpcError> {
 fn add(stores: &Stores, params: Add) -> Result<bool, RpcError> {
     let pool = stores.pool(&params.pool, params.uuid)?;
     let write_through = params.write_through.unwrap_or(false);
+    let share_node = params.share_node.unwrap_or(false);
     let (bdev, mapped, member) = (params.bdev, params.mapped_size, params.member_id);
     match params.mode {
         Some(Mode::Replace) => {
@@ -275,6 +281,7 @@ fn add(stores: &Stores, params: Add) -> Result<bool, RpcError> {
                 chunk,
                 block,
                 write_through,
+                share_node,
             })?;
         }
         None => {
@@ -284,7 +291,7 @@ fn add(stores: &Stores, params: Add) -> Result<bool, RpcError> {
                 let accepted = "nothing without mode=replace: the store says it".to_owned();
                 return Err(StoresError::Field { field, value: value.to_string(), accepted }.into());
             }
-            stores.add(&AddStore { pool, bdev, mapped, write_through })?;
+            stores.add(&AddStore { pool, bdev, mapped, write_through, share_node })?;
         }
     }
     stores.learn(&params.pool, pool);

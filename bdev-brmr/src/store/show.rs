@@ -78,7 +78,7 @@ pub(super) fn store(stores: &Stores, store: &StoreStatus) -> Value {
         "capacity": superblock.capacity * block,
         "block_size": block,
         "chunk_size": block << geometry.chunk_shift(),
-        "write_through": stores.writes_through(pool_of(store)),
+        "write_through": stores.writes_through(store.key()),
         "requests": store.requests,
         "disk_ops": store.on_disk,
         "clients": store.clients,

@@ -3,7 +3,7 @@
 use super::error::StoresError;
 use bdev_rmr::store::{
     CHUNK_BYTES_DEFAULT, Closed, EngineStatus, NewStore, Node, NodeError, OpenOptions, OpenedStore, Peers,
-    Phase, StoreStatus, boot_number, create, open, wipe,
+    Phase, StoreKey, StoreStatus, boot_number, create, open, wipe,
 };
 use rmr_engine::ResyncLimits;
 use rmr_engine::store::Service;
@@ -55,6 +55,8 @@ pub struct CreateStore {
     pub block: Option<u64>,
     /// Every write is durable before it is answered.
     pub write_through: bool,
+    /// Even if another member of the pool is open in this process.
+    pub share_node: bool,
 }
 
 /// What `brmr_add_store` asks for.
@@ -68,6 +70,8 @@ pub struct AddStore {
     pub mapped: Option<u64>,
     /// Every write is durable before it is answered.
     pub write_through: bool,
+    /// Even if another member of the pool is open in this process.
+    pub share_node: bool,
 }
 
 /// How fast chunks may be copied; `None`: as it is.
@@ -84,9 +88,16 @@ pub struct SyncLimit {
 /// A store that was opened here.
 #[derive(Clone, Debug)]
 struct Entry {
-    pool: Uuid,
+    key: StoreKey,
     bdev: String,
     options: OpenOptions,
+    share_node: bool,
+}
+
+impl Entry {
+    fn pool(&self) -> Uuid {
+        uuid_of(self.key)
+    }
 }
 
 /// What is known of stores beside what their drivers know.
@@ -170,11 +181,12 @@ impl Stores {
     /// See [`StoresError`].
     pub fn create(&self, new: &CreateStore) -> Result<(), StoresError> {
         let _changes = self.change();
-        self.check_free(new.pool)?;
+        let plan = self.plan(new)?;
+        self.check_free(new.pool, new.share_node.then_some(plan.member))?;
         let bdev = self.bdev(&new.bdev)?;
-        create(&self.home.reactor(), &bdev, &self.plan(new)?)?;
-        let options = OpenOptions { write_through: new.write_through, ..OpenOptions::default() };
-        self.open(new.pool, &bdev, options, new.mapped)
+        create(&self.home.reactor(), &bdev, &plan)?;
+        let CreateStore { pool, mapped, write_through, share_node, .. } = *new;
+        self.open(&bdev, &AddStore { pool, bdev: new.bdev.clone(), mapped, write_through, share_node })
     }
 
     fn plan(&self, new: &CreateStore) -> Result<NewStore, StoresError> {
@@ -210,32 +222,30 @@ impl Stores {
     /// See [`StoresError`].
     pub fn add(&self, add: &AddStore) -> Result<(), StoresError> {
         let _changes = self.change();
-        self.check_free(add.pool)?;
-        let bdev = self.bdev(&add.bdev)?;
-        let options = OpenOptions { write_through: add.write_through, ..OpenOptions::default() };
-        self.open(add.pool, &bdev, options, add.mapped)
+        if !add.share_node {
+            self.check_free(add.pool, None)?;
+        }
+        self.open(&self.bdev(&add.bdev)?, add)
     }
 
-    fn open(
-        &self,
-        pool: Uuid,
-        bdev: &Arc<Bdev>,
-        options: OpenOptions,
-        mapped: Option<u64>,
-    ) -> Result<(), StoresError> {
+    fn open(&self, bdev: &Arc<Bdev>, add: &AddStore) -> Result<(), StoresError> {
+        let AddStore { pool, mapped, write_through, share_node, .. } = *add;
+        let options = OpenOptions { write_through, ..OpenOptions::default() };
         let reactor = self.home.reactor();
         let boot = |disk: Incarnation| self.lock().boots.get(&disk.0).copied().unwrap_or_else(boot_number);
         let opened = open(&reactor, bdev, PoolId(*pool.as_bytes()), boot, options)?;
         if let Some(asked) = mapped.filter(|asked| *asked != opened.mapped()) {
             return Err(StoresError::Size { bdev: bdev.name().to_owned(), asked, there: opened.mapped() });
         }
-        if let Some(dead) = self.check_free(pool)? {
-            self.close(pool, &dead.bdev)?;
+        let superblock = opened.superblock();
+        let key = StoreKey { pool: superblock.pool, member: superblock.member };
+        if let Some(dead) = self.check_free(pool, share_node.then_some(key.member))? {
+            self.close(dead.key(), &dead.bdev)?;
         }
         self.hand_over(&reactor, opened)?;
-        let entry = Entry { pool, bdev: bdev.name().to_owned(), options };
+        let entry = Entry { key, bdev: bdev.name().to_owned(), options, share_node };
         let state = &mut *self.lock();
-        state.entries.retain(|entry| entry.pool != pool);
+        state.entries.retain(|entry| entry.key != key);
         state.entries.push(entry);
         Ok(())
     }
@@ -257,9 +267,12 @@ impl Stores {
         Ok(())
     }
 
-    /// No store of this pool is open; one that has closed itself does not count.
-    fn check_free(&self, pool: Uuid) -> Result<Option<StoreStatus>, StoresError> {
-        let there = self.status()?.into_iter().find(|store| pool_of(store) == pool);
+    /// No store of this pool is open, or none of this member; one that has closed itself does not count.
+    fn check_free(&self, pool: Uuid, member: Option<MemberId>) -> Result<Option<StoreStatus>, StoresError> {
+        let meant = |store: &StoreStatus| {
+            pool_of(store) == pool && member.is_none_or(|member| store.superblock.member == member)
+        };
+        let there = self.status()?.into_iter().find(meant);
         match there {
             Some(store) if store.phase != Phase::Closed => {
                 Err(StoresError::HasPool { pool, bdev: store.bdev })
@@ -282,7 +295,7 @@ impl Stores {
         if !force && store.engine.as_ref().is_some_and(alone) {
             return Err(StoresError::OnlyLeg { pool, member: member.index() });
         }
-        self.close(pool, &store.bdev)
+        self.close(store.key(), &store.bdev)
     }
 
     /// Closes a store, and makes its bdev none.
@@ -298,24 +311,23 @@ impl Stores {
         if !force && !empty {
             return Err(StoresError::Member { pool, member: member.index() });
         }
-        self.close(pool, &store.bdev)?;
+        self.close(store.key(), &store.bdev)?;
         let Some(bdev) = self.bdevs.get(&store.bdev) else {
             return Err(StoresError::NotDeleted { pool, bdev: store.bdev });
         };
         Ok(wipe(&self.home.reactor(), &bdev, &store.superblock)?)
     }
 
-    fn close(&self, pool: Uuid, bdev: &str) -> Result<(), StoresError> {
+    fn close(&self, key: StoreKey, bdev: &str) -> Result<(), StoresError> {
         let (done, closed) = sync_channel(1);
         let close = move |reactor: &mut Reactor| {
             let cx = reactor.cx();
-            let none = NodeError::NoPool(pool);
-            Node::of(cx).ok_or(none)?.close(cx, PoolId(*pool.as_bytes()), done)
+            Node::of(cx).ok_or(NodeError::NoStore(key))?.close(cx, key, done)
         };
         self.home.reactor().call(close)??;
-        self.lock().entries.retain(|entry| entry.pool != pool);
+        self.lock().entries.retain(|entry| entry.key != key);
         let Ok(Closed { superblock, cache_lost }) = closed.recv_timeout(CLOSE_PATIENCE) else {
-            let (bdev, seconds) = (bdev.to_owned(), CLOSE_PATIENCE.as_secs());
+            let (pool, bdev, seconds) = (uuid_of(key), bdev.to_owned(), CLOSE_PATIENCE.as_secs());
             return Err(StoresError::StillClosing { pool, bdev, seconds });
         };
         if cache_lost {
@@ -336,7 +348,7 @@ impl Stores {
             return Err(StoresError::Field { field: "busy_share_pct", value: share.to_string(), accepted });
         }
         let store = self.find(pool)?;
-        let Some(now) = store.engine.map(|engine| engine.limits) else {
+        let Some(now) = store.engine.as_ref().map(|engine| engine.limits) else {
             return Err(StoresError::NoStore(pool));
         };
         let limits = ResyncLimits {
@@ -345,16 +357,16 @@ impl Stores {
             busy_share_pct: limit.busy_share_pct.unwrap_or(now.busy_share_pct),
             ..now
         };
+        let key = store.key();
         let set = move |reactor: &mut Reactor| {
-            let none = NodeError::NoPool(pool);
-            Node::of(reactor.cx()).ok_or(none)?.set_resync_limits(PoolId(*pool.as_bytes()), limits)
+            Node::of(reactor.cx()).ok_or(NodeError::NoStore(key))?.set_resync_limits(key, limits)
         };
         self.home.reactor().call(set)??;
         let state = &mut *self.lock();
         state
             .entries
             .iter_mut()
-            .filter(|entry| entry.pool == pool)
+            .filter(|entry| entry.key == key)
             .for_each(|entry| entry.options.limits = limits);
         Ok(limits)
     }
@@ -369,13 +381,18 @@ impl Stores {
     }
 
     fn find(&self, pool: Uuid) -> Result<StoreStatus, StoresError> {
-        let store = self.status()?.into_iter().find(|store| pool_of(store) == pool);
-        store.ok_or(StoresError::NoStore(pool))
+        let mut stores: Vec<_> = self.status()?.into_iter().filter(|store| pool_of(store) == pool).collect();
+        match stores.len() {
+            0 | 1 => stores.pop().ok_or(StoresError::NoStore(pool)),
+            _ => Err(StoresError::Several(
+                stores.iter().map(|store| store.superblock.member.index()).collect(),
+            )),
+        }
     }
 
-    /// Whether every write to a pool's store is durable before it is answered.
-    pub(super) fn writes_through(&self, pool: Uuid) -> bool {
-        self.lock().entries.iter().any(|entry| entry.pool == pool && entry.options.write_through)
+    /// Whether every write to a store is durable before it is answered.
+    pub(super) fn writes_through(&self, key: StoreKey) -> bool {
+        self.lock().entries.iter().any(|entry| entry.key == key && entry.options.write_through)
     }
 
     /// The calls that open the stores again. Never one that makes a store.
@@ -384,14 +401,18 @@ impl Stores {
         let state = self.lock();
         let usual = ResyncLimits::default();
         let mut calls = Vec::new();
-        for Entry { pool, bdev, options } in &state.entries {
-            let label = state.labels.iter().find(|(_, of)| of == pool).map(|(label, _)| label);
+        for entry in &state.entries {
+            let (pool, Entry { bdev, options, .. }) = (entry.pool(), entry);
+            let label = state.labels.iter().find(|(_, of)| *of == pool).map(|(label, _)| label);
             let mut params = match label {
                 Some(label) => json!({"pool": label, "uuid": pool.to_string(), "bdev": bdev}),
                 None => json!({"pool": pool.to_string(), "bdev": bdev}),
             };
             if options.write_through {
                 params["write_through"] = true.into();
+            }
+            if entry.share_node {
+                params["share_node"] = true.into();
             }
             calls.push(ConfigEntry::new("brmr_add_store", params));
             if options.limits != usual {
@@ -423,5 +444,9 @@ impl Stores {
 
 /// The pool of a store.
 pub(super) fn pool_of(store: &StoreStatus) -> Uuid {
-    Uuid::from_bytes(store.superblock.pool.0)
+    uuid_of(store.key())
+}
+
+fn uuid_of(key: StoreKey) -> Uuid {
+    Uuid::from_bytes(key.pool.0)
 }

@@ -5,6 +5,7 @@ use crate::{FormatError, MemberId, PoolId};
 use zerocopy::FromBytes;
 
 const MAGIC: u32 = u32::from_le_bytes(*b"RMRL");
+/// No member, but a client.
 const CLIENT: u8 = 0xff;
 
 /// What a request is.
@@ -65,8 +66,10 @@ impl Status {
 pub struct Envelope {
     /// What it is.
     pub kind: Kind,
-    /// The member that sends; `None`: a client.
+    /// The member that sends; `None`: a client, or a node that has no store to answer.
     pub from: Option<MemberId>,
+    /// Requests: the member that is meant; nobody else answers it. `None` in answers.
+    pub to: Option<MemberId>,
     /// Answers: how it ended.
     pub status: Status,
     /// Bytes of the message, or room for one.
@@ -89,10 +92,11 @@ impl Envelope {
         let raw = RawEnvelope {
             magic: MAGIC.into(),
             kind: self.kind as u8,
-            from: self.from.map_or(CLIENT, |member| member.index() as u8),
+            from: byte_of(self.from),
+            to: byte_of(self.to),
             status: (self.status as u16).into(),
             length: self.length.into(),
-            reserved: [0; 4],
+            reserved: [0; 3],
             sender: self.sender.into(),
             reserved_end: [0; 8],
         };
@@ -121,21 +125,20 @@ impl Envelope {
             4 => Kind::Hail,
             value => return bad("kind", value.into(), "1..=4"),
         };
-        let from = match raw.from {
-            CLIENT => None,
-            value => match MemberId::new(value) {
-                Some(member) => Some(member),
-                None => return bad("from", value.into(), "0..=7 or 255"),
-            },
+        let Some(from) = member_of(raw.from) else {
+            return bad("from", raw.from.into(), "0..=7 or 255");
+        };
+        let Some(to) = member_of(raw.to) else {
+            return bad("to", raw.to.into(), "0..=7 or 255");
         };
         let Some(status) = Status::of(raw.status.get()) else {
             return bad("status", raw.status.get().into(), "0..=5");
         };
-        if raw.reserved != [0; 4] || raw.reserved_end != [0; 8] {
+        if raw.reserved != [0; 3] || raw.reserved_end != [0; 8] {
             return bad("reserved", 1, "0");
         }
         let (length, sender) = (raw.length.get(), raw.sender.get());
-        Ok((Self { kind, from, status, length, sender }, rest))
+        Ok((Self { kind, from, to, status, length, sender }, rest))
     }
 
     /// The pool that stands after the envelope of a collect or hail.
@@ -143,4 +146,13 @@ impl Envelope {
         let short = FormatError::Short { what: "pool after the envelope", got: rest.len(), need: 16 };
         rest.first_chunk::<16>().map(|pool| PoolId(*pool)).ok_or(short)
     }
+}
+
+fn byte_of(member: Option<MemberId>) -> u8 {
+    member.map_or(CLIENT, |member| member.index() as u8)
+}
+
+/// Inner `None`: nobody. Outer `None`: no member.
+fn member_of(byte: u8) -> Option<Option<MemberId>> {
+    if byte == CLIENT { Some(None) } else { MemberId::new(byte).map(Some) }
 }

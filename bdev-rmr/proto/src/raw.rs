@@ -104,7 +104,8 @@ raw! {
         from: u8 = 5,
         status: U16 = 6,
         length: U32 = 8,
-        reserved: [u8; 4] = 12,
+        to: u8 = 12,
+        reserved: [u8; 3] = 13,
         sender: U64 = 16,
         reserved_end: [u8; 8] = 24,
     }

@@ -401,7 +401,14 @@ fn chunks_and_regions_that_need_large_maps_are_refused() {
 fn envelopes_come_back_as_they_went_and_nothing_else_is_one() {
     use rmr_proto::envelope::{Envelope, Kind, Status};
     for (kind, from) in [(Kind::Io, None), (Kind::Letter, MemberId::new(7)), (Kind::Hail, MemberId::new(0))] {
-        let envelope = Envelope { kind, from, status: Status::Larger, length: 77, sender: u64::MAX };
+        let envelope = Envelope {
+            kind,
+            from,
+            to: MemberId::new(5),
+            status: Status::Larger,
+            length: 77,
+            sender: u64::MAX,
+        };
         let mut bytes = Vec::new();
         envelope.encode_to(&mut bytes);
         bytes.extend_from_slice(&POOL.0);
@@ -410,7 +417,7 @@ fn envelopes_come_back_as_they_went_and_nothing_else_is_one() {
         for cut in 0..Envelope::SIZE {
             assert!(Envelope::decode(&bytes[..cut]).is_err());
         }
-        for (at, bad) in [(0, 0), (4, 0), (4, 5), (5, 8), (6, 6), (7, 1), (12, 1), (31, 1)] {
+        for (at, bad) in [(0, 0), (4, 0), (4, 5), (5, 8), (6, 6), (7, 1), (12, 8), (13, 1), (31, 1)] {
             let mut bytes = bytes.clone();
             bytes[at] = bad;
             assert!(Envelope::decode(&bytes).is_err(), "byte {at} = {bad}");

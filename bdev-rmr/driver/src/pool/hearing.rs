@@ -22,6 +22,9 @@ impl Pool {
             Err(_) => self.unsent(cx, what, bufs),
             Ok(answer) => {
                 let understood = match (answer.result, Envelope::decode(&header)) {
+                    (Ok(_), Ok((envelope, _))) if envelope.from.is_some_and(|from| from != member) => Err(
+                        format!("member {} answers in its place", envelope.from.map_or(0, MemberId::index)),
+                    ),
                     (Ok(_), Ok((envelope, rest))) => Ok(Heard { envelope, rest, bytes: answer.bytes }),
                     (Ok(_), Err(error)) => Err(format!("its answer is not understood: {error}")),
                     (Err(refused), _) => Err(format!("the session layer refuses: {refused:?}")),
@@ -194,7 +197,8 @@ mod tests {
         let rest = wire::encode(POOL, msg);
         let envelope = Envelope {
             kind: rmr_proto::envelope::Kind::Io,
-            from: None,
+            from: Some(MemberId::at(0)),
+            to: None,
             status: Status::Done,
             length: rest.len() as u32,
             sender: 1,

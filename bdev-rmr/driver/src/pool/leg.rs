@@ -113,7 +113,7 @@ impl Pool {
         let Ok(mut buf) = DmaBuf::alloc(data.len() as u32) else { return self.no_memory(cx, at, data.len()) };
         buf.as_mut_slice().copy_from_slice(&data);
         let mut header = self.spare_header();
-        self.envelope(Kind::Hail, data.len() as u32).encode_to(&mut header);
+        self.envelope(at, Kind::Hail, data.len() as u32).encode_to(&mut header);
         header.extend_from_slice(&self.id.0);
         let leg = self.leg(at);
         (leg.state, leg.hail_at) = (LegState::Hailing, u64::MAX);

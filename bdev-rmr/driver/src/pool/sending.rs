@@ -63,7 +63,7 @@ impl Pool {
             return; // The engine asks again, or is told that the leg is down.
         }
         let mut header = self.spare_header();
-        let envelope = self.envelope(if matches!(msg, Msg::Io(..)) { Kind::Io } else { Kind::Letter }, 0);
+        let envelope = self.envelope(at, if matches!(msg, Msg::Io(..)) { Kind::Io } else { Kind::Letter }, 0);
         envelope.encode_to(&mut header);
         wire::encode_to(self.id, msg, &mut header);
         Envelope::close(&mut header);
@@ -112,14 +112,16 @@ impl Pool {
     pub(super) fn collect(&mut self, cx: &mut Cx, at: usize, room: u32) {
         let Ok(buf) = DmaBuf::alloc(room) else { return self.no_memory(cx, at, room as usize) };
         let mut header = self.spare_header();
-        self.envelope(Kind::Collect, room).encode_to(&mut header);
+        self.envelope(at, Kind::Collect, room).encode_to(&mut header);
         header.extend_from_slice(&self.id.0);
         let tag = self.submit(cx, at, What::Collect, Direction::Read, header, buf.into());
         self.leg(at).collect = tag;
     }
 
-    pub(super) fn envelope(&self, kind: Kind, length: u32) -> Envelope {
-        Envelope { kind, from: None, status: Status::Done, length, sender: self.nonce }
+    /// To the leg at `at`.
+    pub(super) fn envelope(&self, at: usize, kind: Kind, length: u32) -> Envelope {
+        let to = Some(MemberId::at(at));
+        Envelope { kind, from: None, to, status: Status::Done, length, sender: self.nonce }
     }
 
     /// Submits, or lets it wait for room. The tag, if it went.

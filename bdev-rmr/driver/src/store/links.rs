@@ -305,7 +305,7 @@ impl Link {
         };
         bufs.copy_from_slice(0, &text);
         let mut header = Vec::new();
-        sender.envelope(Kind::Hail, text.len()).encode_to(&mut header);
+        sender.envelope(MemberId::new(self.peer.member), Kind::Hail, text.len()).encode_to(&mut header);
         header.extend_from_slice(&sender.pool.0);
         let request = Submission { tag: HAIL, direction: Direction::Write, header: &header, bufs };
         match hub.submit(cx, user, request) {
@@ -323,9 +323,9 @@ impl Link {
 }
 
 impl Sender {
-    /// An envelope of this store.
-    pub(super) fn envelope(&self, kind: Kind, length: usize) -> Envelope {
+    /// An envelope of this store: a request to a member, or an answer to nobody in particular.
+    pub(super) fn envelope(&self, to: Option<MemberId>, kind: Kind, length: usize) -> Envelope {
         let (from, sender) = (Some(self.member), self.incarnation);
-        Envelope { kind, from, status: Status::Done, length: length as u32, sender }
+        Envelope { kind, from, to, status: Status::Done, length: length as u32, sender }
     }
 }

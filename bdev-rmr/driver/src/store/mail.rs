@@ -1,7 +1,7 @@
 //! Between the reactors of a node: a request may come in on any of them, and a store lives on one. Requests go to the
 //! store's reactor whole, with their memory, and their answers come back to where they came in.
 
-use rmr_proto::PoolId;
+use super::node::StoreKey;
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -55,8 +55,8 @@ pub(super) enum Carried {
     Answered { incoming: Incoming, bytes: u32, header: Vec<u8> },
     /// What came on it has nobody to go to.
     LaneDown(LaneAt),
-    /// A pool's store is there, or nowhere.
-    Home { pool: PoolId, reactor: Option<ReactorId> },
+    /// A store is there, or nowhere.
+    Home { key: StoreKey, reactor: Option<ReactorId> },
 }
 
 /// How a reactor's stores answer, and reach other reactors.
@@ -111,10 +111,10 @@ impl Mail {
         }
     }
 
-    /// Tells all other reactors that a pool's store is here, or is not any more.
-    pub(super) fn tell_home(&self, pool: PoolId, here: bool) {
+    /// Tells all other reactors that a store is here, or is not any more.
+    pub(super) fn tell_home(&self, key: StoreKey, here: bool) {
         for (reactor, _) in &self.others {
-            self.send(*reactor, Carried::Home { pool, reactor: here.then_some(self.own) });
+            self.send(*reactor, Carried::Home { key, reactor: here.then_some(self.own) });
         }
     }
 

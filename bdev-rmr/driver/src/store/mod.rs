@@ -30,7 +30,7 @@ pub use image::{
     create, found, open, wipe,
 };
 pub use links::{LinkStatus, Peers};
-pub use node::{Closed, Node, NodeError};
+pub use node::{Closed, Node, NodeError, StoreKey};
 pub use place::{DATA_ALIGN, area_bytes, capacity, data_offset};
 pub use ranges::{RangeError, RangeJob};
 pub use status::{EngineStatus, Phase, StoreStatus};

@@ -7,11 +7,12 @@ use super::mail::{Arrived, Carried, INBOX, LaneAt, Mail};
 use super::status::{Phase, StoreStatus};
 use crate::hail::{HAIL_MAX, Hail};
 use rmr_engine::ResyncLimits;
-use rmr_proto::PoolId;
 use rmr_proto::disk::Superblock;
 use rmr_proto::envelope::{Envelope, Kind, Status};
 use rmr_proto::wire::MESSAGE_BYTES_MAX;
+use rmr_proto::{MemberId, PoolId};
 use std::cell::RefCell;
+use std::fmt;
 use std::rc::Rc;
 use std::sync::mpsc::SyncSender;
 use tgt_reactor::{CallError, Cx, Handle, Poller, Reactor, ReactorId, Stop, Work};
@@ -27,12 +28,12 @@ pub enum NodeError {
     /// Somebody else serves the sessions of this reactor, or it stops.
     #[error(transparent)]
     Hub(#[from] HubError),
-    /// Two stores of one pool on one node.
-    #[error("a store of pool {0} is open here already; brmr_remove_store closes it")]
-    HasPool(uuid::Uuid),
+    /// It is open.
+    #[error("the store of {0} is open here already; brmr_remove_store closes it")]
+    HasStore(StoreKey),
     /// There is none.
-    #[error("no store of pool {0} is open here; brmr_add_store opens one")]
-    NoPool(uuid::Uuid),
+    #[error("no store of {0} is open here; brmr_add_store opens one")]
+    NoStore(StoreKey),
     /// The bdev gave no channel.
     #[error(transparent)]
     Bdev(#[from] tgt_bdev::OpenError),
@@ -42,6 +43,21 @@ pub enum NodeError {
     /// It has stopped.
     #[error("the target stops")]
     Stopping,
+}
+
+/// Which store of which pool.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct StoreKey {
+    /// Its pool.
+    pub pool: PoolId,
+    /// As which member.
+    pub member: MemberId,
+}
+
+impl fmt::Display for StoreKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "member {} of pool {}", self.member.index(), uuid::Uuid::from_bytes(self.pool.0))
+    }
 }
 
 /// A store was closed.
@@ -56,10 +72,10 @@ pub struct Closed {
 #[derive(Default)]
 struct Stores {
     list: Vec<StoreDriver>,
-    /// Pools whose stores are on other reactors of this node.
-    elsewhere: Vec<(PoolId, ReactorId)>,
+    /// Stores on other reactors of this node.
+    elsewhere: Vec<(StoreKey, ReactorId)>,
     /// Who waits for a store to be closed.
-    closing: Vec<(PoolId, SyncSender<Closed>)>,
+    closing: Vec<(StoreKey, SyncSender<Closed>)>,
     /// A letter's message that came as data.
     scratch: Vec<u8>,
     /// The header of an answer that no store gives.
@@ -112,32 +128,28 @@ impl Node {
     /// # Errors
     /// See [`NodeError`]; the bdev is let go of.
     pub fn open(&self, cx: &mut Cx, opened: OpenedStore) -> Result<(), NodeError> {
-        let pool = opened.superblock.pool;
+        let key = StoreKey { pool: opened.superblock.pool, member: opened.superblock.member };
         let stores = &mut *self.stores.borrow_mut();
         if stores.stopping {
             return Err(NodeError::Stopping);
         }
-        if stores.list.iter().any(|store| store.pool() == pool) {
-            return Err(NodeError::HasPool(uuid::Uuid::from_bytes(pool.0)));
-        }
-        if stores.elsewhere.iter().any(|(there, _)| *there == pool) {
-            return Err(NodeError::HasPool(uuid::Uuid::from_bytes(pool.0)));
+        let here = stores.list.iter().any(|store| store.key() == key);
+        if here || stores.elsewhere.iter().any(|(there, _)| *there == key) {
+            return Err(NodeError::HasStore(key));
         }
         stores.list.push(StoreDriver::new(cx, opened)?);
-        self.mail.tell_home(pool, true);
+        self.mail.tell_home(key, true);
         Ok(())
     }
 
     /// Closes a store: nothing new is served, what the disk has is waited for. `done` is told when the bdev is free.
     ///
     /// # Errors
-    /// [`NodeError::NoPool`].
-    pub fn close(&self, cx: &mut Cx, pool: PoolId, done: SyncSender<Closed>) -> Result<(), NodeError> {
+    /// [`NodeError::NoStore`].
+    pub fn close(&self, cx: &mut Cx, key: StoreKey, done: SyncSender<Closed>) -> Result<(), NodeError> {
         let stores = &mut *self.stores.borrow_mut();
-        let store = stores.list.iter_mut().find(|store| store.pool() == pool);
-        let store = store.ok_or_else(|| NodeError::NoPool(uuid::Uuid::from_bytes(pool.0)))?;
-        store.close(cx, &self.mail, Phase::Closing, "it is closed by command");
-        stores.closing.push((pool, done));
+        stores.find(key)?.close(cx, &self.mail, Phase::Closing, "it is closed by command");
+        stores.closing.push((key, done));
         stores.settle(&self.mail);
         Ok(())
     }
@@ -151,11 +163,9 @@ impl Node {
     /// How fast chunks are copied to a store from now on.
     ///
     /// # Errors
-    /// [`NodeError::NoPool`].
-    pub fn set_resync_limits(&self, pool: PoolId, limits: ResyncLimits) -> Result<(), NodeError> {
-        let stores = &mut *self.stores.borrow_mut();
-        let store = stores.list.iter_mut().find(|store| store.pool() == pool);
-        store.ok_or_else(|| NodeError::NoPool(uuid::Uuid::from_bytes(pool.0)))?.set_limits(limits);
+    /// [`NodeError::NoStore`].
+    pub fn set_resync_limits(&self, key: StoreKey, limits: ResyncLimits) -> Result<(), NodeError> {
+        self.stores.borrow_mut().find(key)?.set_limits(limits);
         Ok(())
     }
 
@@ -181,9 +191,9 @@ impl Node {
             match carried {
                 Carried::Request(arrived) => stores.on_request(cx, mail, arrived),
                 Carried::LaneDown(lane) => stores.on_lane_down(cx, mail, lane),
-                Carried::Home { pool, reactor } => {
-                    stores.elsewhere.retain(|(there, _)| *there != pool);
-                    stores.elsewhere.extend(reactor.map(|reactor| (pool, reactor)));
+                Carried::Home { key, reactor } => {
+                    stores.elsewhere.retain(|(there, _)| *there != key);
+                    stores.elsewhere.extend(reactor.map(|reactor| (key, reactor)));
                 }
                 Carried::Answered { .. } => unreachable!("the mail gives answers itself"),
             }
@@ -210,6 +220,10 @@ impl Node {
 }
 
 impl Stores {
+    fn find(&mut self, key: StoreKey) -> Result<&mut StoreDriver, NodeError> {
+        self.list.iter_mut().find(|store| store.key() == key).ok_or(NodeError::NoStore(key))
+    }
+
     fn on_lane_down(&mut self, cx: &mut Cx, mail: &Mail, lane: LaneAt) {
         self.list.iter_mut().for_each(|store| store.on_lane_down(cx, mail, lane));
     }
@@ -228,18 +242,19 @@ impl Stores {
                 Envelope::pool_of(rest).ok().filter(|_| exact).map(|pool| (pool, true))
             }
         };
-        let Some((pool, in_header)) = routed else {
+        let (Some((pool, in_header)), Some(member)) = (routed, envelope.to) else {
             return self.refuse(cx, mail, kind, arrived, Status::NotUnderstood);
         };
+        let key = StoreKey { pool, member };
         let hail = match kind {
-            Kind::Hail => match hail_of(incoming, &envelope, pool) {
+            Kind::Hail => match hail_of(incoming, &envelope, key) {
                 Some(hail) => Some(hail),
                 None => return self.refuse(cx, mail, kind, arrived, Status::NotUnderstood),
             },
             _ => None,
         };
-        let Some(store) = self.list.iter_mut().find(|store| store.pool() == pool) else {
-            return self.pass_on(cx, mail, (pool, kind), arrived);
+        let Some(store) = self.list.iter_mut().find(|store| store.key() == key) else {
+            return self.pass_on(cx, mail, (key, kind), arrived);
         };
         match (kind, hail) {
             (Kind::Io, _) => store.on_io(cx, mail, &envelope, arrived),
@@ -249,19 +264,27 @@ impl Stores {
             }
             (Kind::Collect, _) => store.on_collect(cx, mail, &envelope, arrived),
             (Kind::Hail, Some(hail)) => {
-                store.on_hail(cx, mail, (envelope.from, hail.member), hail.peers, arrived);
+                store.on_hail(cx, mail, envelope.from, hail.peers, arrived);
             }
             (Kind::Hail, None) => unreachable!("a hail was read"),
         }
     }
 
-    /// There is no store of this pool here: on another reactor of this node, or none. What was passed on once is not again.
-    fn pass_on(&mut self, cx: &mut Cx, mail: &Mail, (pool, kind): (PoolId, Kind), arrived: Arrived) {
-        let home = self.elsewhere.iter().find(|(there, _)| *there == pool).map(|(_, reactor)| *reactor);
+    /// There is no such store here: on another reactor of this node, or none. What was passed on once is not again.
+    fn pass_on(&mut self, cx: &mut Cx, mail: &Mail, (key, kind): (StoreKey, Kind), arrived: Arrived) {
+        let home = self.elsewhere.iter().find(|(there, _)| *there == key).map(|(_, reactor)| *reactor);
         match (home, &arrived.origin) {
             (Some(reactor), None) => mail.forward(reactor, arrived.incoming),
-            _ => self.refuse(cx, mail, kind, arrived, Status::NoPool),
+            _ => self.refuse(cx, mail, kind, arrived, self.why_not(key.pool)),
         }
+    }
+
+    /// Why a store of this pool is not here.
+    fn why_not(&self, pool: PoolId) -> Status {
+        let mut here = self.list.iter().map(StoreDriver::key);
+        let mut elsewhere = self.elsewhere.iter().map(|(key, _)| *key);
+        let of_pool = |key: StoreKey| key.pool == pool;
+        if here.any(of_pool) || elsewhere.any(of_pool) { Status::OtherMember } else { Status::NoPool }
     }
 
     /// The pool of a letter, and whether its message is in the header; if not it is copied to where it can be read.
@@ -285,18 +308,18 @@ impl Stores {
     /// Answers what is no store's.
     fn refuse(&mut self, cx: &mut Cx, mail: &Mail, kind: Kind, arrived: Arrived, status: Status) {
         self.header.clear();
-        Envelope { kind, from: None, status, length: 0, sender: 0 }.encode_to(&mut self.header);
+        Envelope { kind, from: None, to: None, status, length: 0, sender: 0 }.encode_to(&mut self.header);
         mail.answer(cx, arrived, 0, &self.header);
     }
 
     /// Forgets stores that are closed and whose closing somebody waits for.
     fn settle(&mut self, mail: &Mail) {
         let list = &mut self.list;
-        self.closing.retain(|(pool, done)| {
-            let at = list.iter().position(|store| store.pool() == *pool && store.phase() == Phase::Closed);
-            let Some(at) = at else { return list.iter().any(|store| store.pool() == *pool) };
+        self.closing.retain(|(key, done)| {
+            let at = list.iter().position(|store| store.key() == *key && store.phase() == Phase::Closed);
+            let Some(at) = at else { return list.iter().any(|store| store.key() == *key) };
             let store = list.remove(at);
-            mail.tell_home(*pool, false);
+            mail.tell_home(*key, false);
             // Who asked may have given up.
             let _ = done.try_send(Closed { superblock: *store.superblock(), cache_lost: store.cache_lost() });
             false
@@ -310,7 +333,7 @@ fn pool_of_message(message: &[u8]) -> Option<PoolId> {
 }
 
 /// What a hail says, if it fits its envelope.
-fn hail_of(incoming: &Incoming, envelope: &Envelope, pool: PoolId) -> Option<Hail> {
+fn hail_of(incoming: &Incoming, envelope: &Envelope, key: StoreKey) -> Option<Hail> {
     let length = incoming.execute.bytes as usize;
     let fits = incoming.execute.direction == Direction::Write
         && length == envelope.length as usize
@@ -321,7 +344,8 @@ fn hail_of(incoming: &Incoming, envelope: &Envelope, pool: PoolId) -> Option<Hai
     let mut text = vec![0; length];
     incoming.bufs.copy_to_slice(0, &mut text);
     let hail: Hail = serde_json::from_slice(&text).ok()?;
-    (*hail.pool.as_bytes() == pool.0).then_some(hail)
+    let fits = *hail.pool.as_bytes() == key.pool.0 && usize::from(hail.member) == key.member.index();
+    fits.then_some(hail)
 }
 
 struct NodePoller(Rc<Node>);

@@ -1,6 +1,7 @@
 //! How a store fares, as control threads are told.
 
 use super::links::LinkStatus;
+use super::node::StoreKey;
 use rmr_engine::ResyncLimits;
 use rmr_engine::store::{Resync, Service};
 use rmr_proto::EpochRecord;
@@ -81,4 +82,12 @@ pub struct EngineStatus {
     pub resync: Resync,
     /// How fast it may go.
     pub limits: ResyncLimits,
+}
+
+impl StoreStatus {
+    /// Which store it is.
+    #[must_use]
+    pub fn key(&self) -> StoreKey {
+        StoreKey { pool: self.superblock.pool, member: self.superblock.member }
+    }
 }

@@ -246,6 +246,12 @@ fn what_is_not_understood_is_refused_and_harms_nobody() {
     rig.open(1, &bdev).expect("it opens");
     assert_eq!(rig.client(1, 9).hail(3, Vec::new()).envelope.status, Status::OtherMember);
     let (mut pool, _) = Pool::start(rig.client(1, 11), 1, true);
+    // Each request is for one member: a session that leads elsewhere harms nobody.
+    pool.client.member = 3;
+    let meant_for_another = pool.client.envelope(Kind::Collect, 0).encode();
+    let tag = pool.client.start([&meant_for_another[..], &POOL.0].concat(), Err(4096));
+    assert_eq!(pool.client.wait(tag).envelope.status, Status::OtherMember);
+    pool.client.member = 0;
     let io = pool.request(IoOp::Write, 0, 1);
     let message = rmr_proto::wire::encode(POOL, &Msg::Io(io, Some(rmr_proto::BufId(0))));
     let good = [&pool.client.envelope(Kind::Io, message.len()).encode()[..], &message].concat();

@@ -164,7 +164,9 @@ impl Rig {
     pub(crate) fn limit(&self, node: usize, bytes_per_sec: u64) {
         let limits = ResyncLimits { bytes_per_sec, ..ResyncLimits::default() };
         let set = move |reactor: &mut Reactor| {
-            Node::of(reactor.cx()).expect("it was started").set_resync_limits(POOL, limits)
+            let node = Node::of(reactor.cx()).expect("it was started");
+            let key = node.status()[0].key();
+            node.set_resync_limits(key, limits)
         };
         self.handles[node].call(set).expect("an answer").expect("it is open");
     }
@@ -177,7 +179,8 @@ impl Rig {
         let (done, closed) = sync_channel(1);
         let close = move |reactor: &mut Reactor| {
             let node = Node::of(reactor.cx()).expect("it was started");
-            node.close(reactor.cx(), POOL, done)
+            let key = node.status()[0].key();
+            node.close(reactor.cx(), key, done)
         };
         self.handles[node].call(close).expect("an answer").expect("it is open");
         closed
@@ -213,8 +216,17 @@ impl Rig {
         };
         let user = self.handles[0].call(attach).expect("an answer");
         let handle = self.handles[0].clone();
-        let mut client =
-            Client { handle, session, user, nonce, next: 0, ended: Vec::new(), limits: None, dead: 0 };
+        let mut client = Client {
+            handle,
+            session,
+            user,
+            nonce,
+            member: node as u8 - 1,
+            next: 0,
+            ended: Vec::new(),
+            limits: None,
+            dead: 0,
+        };
         wait_until("the session is up", || {
             client.take_events();
             client.limits.is_some()
@@ -247,6 +259,8 @@ pub(crate) struct Client {
     pub(crate) session: SessionRef,
     user: HubUser,
     pub(crate) nonce: u64,
+    /// The member that it speaks to.
+    pub(crate) member: u8,
     next: u64,
     /// Tag, and the answer; `None`: the session died.
     ended: Vec<(u64, Option<Answered>)>,
@@ -281,7 +295,8 @@ impl Client {
     }
 
     pub(crate) fn envelope(&self, kind: Kind, length: usize) -> Envelope {
-        Envelope { kind, from: None, status: Status::Done, length: length as u32, sender: self.nonce }
+        let to = MemberId::new(self.member);
+        Envelope { kind, from: None, to, status: Status::Done, length: length as u32, sender: self.nonce }
     }
 
     /// Sends these bytes, with this data or room for so much; how the answer is found.
@@ -325,6 +340,7 @@ impl Client {
     }
 
     pub(crate) fn hail(&mut self, member: u8, peers: Vec<Peer>) -> Answered {
+        self.member = member;
         let hail = Hail { pool: Uuid::from_bytes(POOL.0), member, peers };
         let text = serde_json::to_vec(&hail).expect("JSON");
         let mut header = self.envelope(Kind::Hail, text.len()).encode().to_vec();

@@ -31,7 +31,7 @@ impl StoreDriver {
         let Ok((pool, Msg::Io(io, payload))) = decoded else {
             return self.answer_status(cx, mail, Kind::Io, arrived, Status::NotUnderstood);
         };
-        let fits = pool == self.pool()
+        let fits = pool == self.superblock.pool
             && envelope.from.is_none()
             && envelope.length as usize == message.len()
             && self.data_fits(&io, payload.is_some(), &arrived);
@@ -90,7 +90,7 @@ impl StoreDriver {
             }
             Ok((pool, msg)) => {
                 let fits = self.payload_fits(&msg, has_payload, &arrived);
-                (msg, fits && pool == self.pool() && envelope.from != Some(self.sender.member))
+                (msg, fits && pool == self.superblock.pool && envelope.from != Some(self.sender.member))
             }
         };
         if !fits {
@@ -152,21 +152,18 @@ impl StoreDriver {
         &mut self,
         cx: &mut Cx,
         mail: &Mail,
-        (from, member): (Option<MemberId>, u8),
+        from: Option<MemberId>,
         peers: Vec<Peer>,
         arrived: Arrived,
     ) {
-        let status = match self.takes_requests() {
-            Ok(()) if usize::from(member) != self.sender.member.index() => Status::OtherMember,
-            Ok(()) => Status::Done,
-            Err(status) => status,
-        };
+        let status = self.takes_requests().err().unwrap_or(Status::Done);
         if status == Status::Done && from.is_none() {
             self.links.set_peers(cx, &mail.hub, peers);
         }
         let superblock = self.superblock.encode();
         self.header.clear();
-        Envelope { status, ..self.sender.envelope(Kind::Hail, superblock.len()) }.encode_to(&mut self.header);
+        Envelope { status, ..self.sender.envelope(None, Kind::Hail, superblock.len()) }
+            .encode_to(&mut self.header);
         self.header.extend_from_slice(&superblock);
         self.answer(cx, mail, arrived, 0);
     }

@@ -9,13 +9,14 @@ use super::disk::{Disk, Ended, Home, What};
 use super::image::{OpenOptions, OpenedStore};
 use super::links::{Links, Peers, Sender};
 use super::mail::{Arrived, Mail};
+use super::node::StoreKey;
 use super::status::{EngineStatus, Phase, StoreStatus};
 use crc_fast::{CrcAlgorithm, Digest};
 use rmr_engine::store::{Service, Store};
 use rmr_engine::{DiskOp, Party, ResyncLimits, StoreAction, StoreEvent};
 use rmr_proto::disk::Superblock;
 use rmr_proto::envelope::{Envelope, Kind, Status};
-use rmr_proto::{BufId, IoReply, MemberId, Msg, PoolId, wire};
+use rmr_proto::{BufId, IoReply, MemberId, Msg, wire};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use tgt_bdev::{Bufs, Cx, Desc, Event, Ticks, Work};
@@ -82,8 +83,8 @@ impl StoreDriver {
         })
     }
 
-    pub(super) fn pool(&self) -> PoolId {
-        self.superblock.pool
+    pub(super) fn key(&self) -> StoreKey {
+        StoreKey { pool: self.superblock.pool, member: self.superblock.member }
     }
 
     pub(super) fn phase(&self) -> Phase {
@@ -280,7 +281,7 @@ impl StoreDriver {
             }
         };
         self.header.clear();
-        self.sender.envelope(Kind::Io, 0).encode_to(&mut self.header);
+        self.sender.envelope(None, Kind::Io, 0).encode_to(&mut self.header);
         wire::encode_to(self.superblock.pool, &Msg::IoReply(reply, buf), &mut self.header);
         Envelope::close(&mut self.header);
         self.answer(cx, mail, arrived, bytes);
@@ -288,7 +289,7 @@ impl StoreDriver {
 
     fn send(&mut self, cx: &mut Cx, mail: &Mail, to: MemberId, msg: &Msg) {
         let mut header = self.links.blank();
-        self.sender.envelope(Kind::Letter, 0).encode_to(&mut header);
+        self.sender.envelope(Some(to), Kind::Letter, 0).encode_to(&mut header);
         wire::encode_to(self.superblock.pool, msg, &mut header);
         Envelope::close(&mut header);
         let letter = &header[Envelope::SIZE..];
@@ -339,12 +340,12 @@ impl StoreDriver {
         let letter = match letter {
             Ok(letter) => letter,
             Err(length) => {
-                let envelope = self.sender.envelope(Kind::Collect, length);
+                let envelope = self.sender.envelope(None, Kind::Collect, length);
                 Envelope { status: Status::Larger, ..envelope }.encode_to(&mut self.header);
                 return self.answer(cx, mail, collect, 0);
             }
         };
-        self.sender.envelope(Kind::Collect, letter.len()).encode_to(&mut self.header);
+        self.sender.envelope(None, Kind::Collect, letter.len()).encode_to(&mut self.header);
         let mut bytes = 0;
         if letter.len() <= in_header {
             self.header.extend_from_slice(&letter);
@@ -359,7 +360,7 @@ impl StoreDriver {
     /// Answers with no more than a status.
     fn answer_status(&mut self, cx: &mut Cx, mail: &Mail, kind: Kind, arrived: Arrived, status: Status) {
         self.header.clear();
-        Envelope { status, ..self.sender.envelope(kind, 0) }.encode_to(&mut self.header);
+        Envelope { status, ..self.sender.envelope(None, kind, 0) }.encode_to(&mut self.header);
         self.answer(cx, mail, arrived, 0);
     }
 
