@@ -92,6 +92,19 @@ impl Tool {
         if status.success() { Ok(out) } else { Err(Error::Status { command: shown, status, said }) }
     }
 
+    /// Shows the command line, runs it with standard error in view and returns standard output; wants success.
+    pub(crate) fn run_captured(mut self) -> Result<String, Error> {
+        println!("$ {}", self.shown);
+        let output = self.command.stderr(Stdio::inherit()).output();
+        let source = |source| Error::Start { command: self.shown.clone(), source };
+        let output = output.map_err(source)?;
+        let said = String::new();
+        match output.status {
+            status if status.success() => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
+            status => Err(Error::Status { command: self.shown, status, said }),
+        }
+    }
+
     /// Runs unseen and returns how it ended, standard output and standard error.
     pub(crate) fn outcome(mut self) -> Result<(std::process::ExitStatus, String, String), Error> {
         let output = self.command.output().map_err(|source| Error::Start { command: self.shown, source })?;

@@ -10,6 +10,7 @@ pub(crate) mod loom;
 pub(crate) mod miri;
 pub(crate) mod mutants;
 pub(crate) mod prepare;
+mod programs;
 pub(crate) mod sim;
 pub(crate) mod test;
 pub(crate) mod tree;

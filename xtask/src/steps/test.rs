@@ -4,28 +4,47 @@
 //! [`super::build::BINARIES`] and the Python environment through `RMR_VENV`, all absolute paths; a variable is unset
 //! where there is no such thing. Tests that boot guests (files `tests/guest.rs`) are left to the step `guest`.
 
+use std::path::PathBuf;
+
 use super::build::BINARIES;
-use super::venv;
+use super::{programs, venv};
 use crate::error::Error;
 use crate::step::{Context, Outcome};
 use crate::tool::Tool;
 
 pub(crate) fn run(context: &Context<'_>) -> Result<Outcome, Error> {
-    let tool = Tool::cargo().args(["test", "--workspace", "--no-fail-fast", "--locked"]);
-    let mut tool = with_binaries(context, tool.env("RMR_VM", "off"))?;
-    if let Some(venv) = venv::ready(context.project)? {
-        tool = tool.env("RMR_VENV", venv);
-    }
-    tool.run()?;
+    let venv = venv::ready(context.project)?;
+    let with = |tool: Tool| {
+        let tool = tool.env("RMR_VM", "off");
+        venv.iter().fold(tool, |tool, venv| tool.env("RMR_VENV", venv))
+    };
+    let binaries = binaries(context)?;
+    let programs = programs::build(Tool::cargo().args(["test", "--workspace", "--locked"]))?;
+    // One more than cores: there is always one that waits.
+    let at_once = std::thread::available_parallelism().map_or(2, usize::from) + 1;
+    let tests = programs::run(programs, at_once, |tool| with(with_each(tool, &binaries)));
+    let examples =
+        with(Tool::cargo().args(["test", "--workspace", "--no-fail-fast", "--locked", "--doc"])).run();
+    tests.and(examples)?;
     Ok(Outcome::Passed)
 }
 
 /// `tool`, told where the release binaries are.
-pub(super) fn with_binaries(context: &Context<'_>, mut tool: Tool) -> Result<Tool, Error> {
+pub(super) fn with_binaries(context: &Context<'_>, tool: Tool) -> Result<Tool, Error> {
+    Ok(with_each(tool, &binaries(context)?))
+}
+
+/// Variables and the release binaries that they name.
+fn binaries(context: &Context<'_>) -> Result<Vec<(&'static str, PathBuf)>, Error> {
+    let mut all = Vec::new();
     for (name, variable) in BINARIES {
         if context.project.has_bin(name)? {
-            tool = tool.env(variable, context.project.release_bin(name)?);
+            all.push((*variable, context.project.release_bin(name)?));
         }
     }
-    Ok(tool)
+    Ok(all)
+}
+
+fn with_each(tool: Tool, binaries: &[(&'static str, PathBuf)]) -> Tool {
+    binaries.iter().fold(tool, |tool, (variable, path)| tool.env(variable, path))
 }
