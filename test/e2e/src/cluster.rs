@@ -16,6 +16,16 @@ const PORT: &str = "4431";
 pub struct Cluster {
     folder: TempDir,
     nodes: Vec<Node>,
+    disks: Disks,
+}
+
+/// What stores stand on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Disks {
+    /// Files.
+    Files,
+    /// Files with an error bdev (`EE_File`) and a delay bdev on them.
+    Faulty,
 }
 
 struct Node {
@@ -27,7 +37,7 @@ struct Node {
 
 impl Cluster {
     /// Makes the disks and the stores, of `bytes` usable bytes each. None, with a line that says so, without a binary.
-    pub fn start(nodes: usize, bytes: u64) -> Option<Self> {
+    pub fn start(nodes: usize, bytes: u64, disks: Disks) -> Option<Self> {
         let folder = tempfile::Builder::new().prefix("rmr-pool-").tempdir().expect("a directory");
         let [_, b, c, d] = loopback_of(folder.path()).octets();
         let node = |no: usize| {
@@ -40,7 +50,7 @@ impl Cluster {
             Node { process: None, address, disk, paused: false }
         };
         let nodes = (0..nodes).map(node).collect();
-        let mut cluster = Self { folder, nodes };
+        let mut cluster = Self { folder, nodes, disks };
         for no in 0..cluster.nodes.len() {
             let node = cluster.boot(no)?;
             let params = json!({"pool": POOL, "bdev": "Disk", "member_id": no, "mapped_size": bytes});
@@ -111,6 +121,20 @@ impl Cluster {
         }
     }
 
+    /// From now on so many IOs of this kind go wrong on a node's disk: `failure`, `pending`, ... Not after a restart.
+    pub fn inject(&mut self, no: usize, io: &str, wrong: &str, count: u32) {
+        let params = json!({"name": "EE_File", "io_type": io, "error_type": wrong, "num": count});
+        self.call(no, "bdev_error_inject_error", params);
+    }
+
+    /// From now on writes take so long on a node's disk. Not after a restart.
+    pub fn slow(&mut self, no: usize, micros: u64) {
+        for kind in ["p99_write", "avg_write"] {
+            let params = json!({"delay_bdev_name": "Disk", "latency_type": kind, "latency_us": micros});
+            self.call(no, "bdev_delay_update_latency", params);
+        }
+    }
+
     /// A call to a node that must succeed.
     pub fn call(&mut self, no: usize, method: &str, params: Value) -> Value {
         self.nodes[no].process.as_mut().expect("it runs").call(method, params)
@@ -138,8 +162,21 @@ impl Cluster {
         let mut target = Target::start(&["--host-id", &host])?;
         target.wait_ready();
         let node = &mut self.nodes[no];
-        let disk = json!({"filename": node.disk, "name": "Disk", "block_size": 4096});
-        target.call("bdev_uring_create", disk);
+        let file = |name: &str| json!({"filename": node.disk, "name": name, "block_size": 4096});
+        match self.disks {
+            Disks::Files => {
+                target.call("bdev_uring_create", file("Disk"));
+            }
+            Disks::Faulty => {
+                target.call("bdev_uring_create", file("File"));
+                target.call("bdev_error_create", json!({"base_name": "File"}));
+                let zero = json!({
+                    "name": "Disk", "base_bdev_name": "EE_File", "avg_read_latency": 0, "p99_read_latency": 0,
+                    "avg_write_latency": 0, "p99_write_latency": 0,
+                });
+                target.call("bdev_delay_create", zero);
+            }
+        }
         let listen = json!({"trtype": "TCP", "traddr": node.address.to_string(), "trsvcid": PORT});
         target.call("rtrs_add_listener", listen);
         Some(node.process.insert(target))
