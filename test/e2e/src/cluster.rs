@@ -109,6 +109,11 @@ impl Cluster {
         self.nodes[no].paused = false;
     }
 
+    /// The file of a node's disk.
+    pub fn disk(&self, no: usize) -> &Path {
+        &self.nodes[no].disk
+    }
+
     /// Whatever is not killed goes on, and whatever is starts.
     pub fn mend(&mut self) {
         for no in 0..self.nodes.len() {

@@ -72,6 +72,21 @@ impl Loads {
         Some(self.ios(status))
     }
 
+    /// As [`Loads::ended`] for one that may fail: what it said then.
+    ///
+    /// # Errors
+    /// What it logged, if it did not end well.
+    pub fn try_ended(&mut self) -> Result<bool, String> {
+        let Some(child) = &mut self.running else { return Ok(false) };
+        let Some(status) = child.try_wait().expect("our child") else { return Ok(false) };
+        self.running = None;
+        if status.success() {
+            Ok(true)
+        } else {
+            Err(fs::read_to_string(self.output("log")).expect("its log"))
+        }
+    }
+
     fn ios(&self, status: ExitStatus) -> u64 {
         let read = |what| fs::read_to_string(self.output(what)).expect("its output");
         let (said, log) = (read("json"), read("log"));

@@ -271,6 +271,15 @@ impl Client {
         }
     }
 
+    /// Ends the lane at once, though a server that cannot be reached may still execute what it was sent: for a process that
+    /// goes, and tells nobody how its requests ended.
+    pub fn abandon(&mut self, now: Now, out: &mut Vec<Action>) {
+        self.now = self.now.max(now);
+        self.retired = true;
+        self.die(Death::Command, None, out);
+        self.drop_paths(out);
+    }
+
     /// It was retired, and its life is over.
     pub fn is_over(&self) -> bool {
         self.retired && self.living.is_none()

@@ -371,6 +371,15 @@ impl Clients {
         self.retire(cx, |_| true);
     }
 
+    /// Ends what could not end in order: its requests fail, so that their memory comes back.
+    pub(super) fn abandon_all(&mut self, cx: &mut Cx) {
+        let Some(port) = &mut self.port else { return };
+        for (no, _) in self.lanes.iter().enumerate().filter(|(_, lane)| lane.is_some()) {
+            port.abandon(cx, LaneNo(no as u16));
+        }
+        soil(&mut self.dirty, cx);
+    }
+
     fn has(&self, lane: LaneNo) -> bool {
         self.lanes.get(usize::from(lane.0)).is_some_and(Option::is_some)
     }

@@ -66,7 +66,8 @@ use tgt_env::clock::Ticks;
 use tgt_reactor::{Cx, Poller, Stop, Work};
 use tgt_sock::SockError;
 
-/// How long lives may take to end in order when the reactor stops; then connections are cut.
+/// How long lives may take to end in order when the reactor stops; then they are abandoned, and after the same time again
+/// connections are cut.
 const FAREWELL: Duration = Duration::from_millis(500);
 
 /// Why a hub cannot do something.
@@ -103,7 +104,7 @@ impl Hub {
         }
         let hub = Rc::new(Hub { clients: RefCell::default(), servers: RefCell::default() });
         cx.set_local(hub.clone());
-        cx.spawn(Box::new(HubPoller { hub: hub.clone(), stop_by: None }), None);
+        cx.spawn(Box::new(HubPoller { hub: hub.clone(), stop_by: None, abandoned: false }), None);
         hub
     }
 }
@@ -112,6 +113,7 @@ struct HubPoller {
     hub: Rc<Hub>,
     /// The reactor stops; lives end in order until then.
     stop_by: Option<Ticks>,
+    abandoned: bool,
 }
 
 impl Poller for HubPoller {
@@ -132,6 +134,13 @@ impl Poller for HubPoller {
             now + Ticks::from_duration(FAREWELL)
         });
         if clients.has_lanes() && now < stop_by {
+            return Stop::Draining;
+        }
+        // Who cannot be reached says no farewell. Whoever waits for an answer from there is told that there is none.
+        if clients.has_lanes() && !std::mem::replace(&mut self.abandoned, true) {
+            clients.abandon_all(cx);
+        }
+        if clients.has_lanes() && now < stop_by + Ticks::from_duration(FAREWELL) {
             return Stop::Draining;
         }
         let clients_gone = clients.close(cx);

@@ -216,6 +216,11 @@ impl ClientPort {
         self.with(cx, no, |lane, cx, _| lane.engine.retire(cx.now().as_ns(), &mut lane.actions));
     }
 
+    /// Ends a lane at once, whoever may still execute its requests: see [`Client::abandon`].
+    pub fn abandon(&mut self, cx: &mut Cx, no: LaneNo) {
+        self.with(cx, no, |lane, cx, _| lane.engine.abandon(cx.now().as_ns(), &mut lane.actions));
+    }
+
     /// A lane's engine: to attach users, to look at paths and limits.
     ///
     /// # Panics
