@@ -32,6 +32,10 @@ pub enum Mutant {
     AnyLife,
     /// A request that waited is not sent when a path comes up.
     NoUnpark,
+    /// Data that gets on is no sign of life: a slow path is taken for a dead one.
+    NoProgress,
+    /// What waits for the lease is not executed when the client has shown that it lives.
+    NoRenewal,
 }
 
 impl Mutant {
@@ -51,6 +55,8 @@ impl Mutant {
         Self::AnyProof,
         Self::AnyLife,
         Self::NoUnpark,
+        Self::NoProgress,
+        Self::NoRenewal,
     ];
 
     /// Those that need a script to be noticed.

@@ -92,6 +92,7 @@ impl Server {
             slots: vec![Slot::NEW; depth],
             conns: Vec::with_capacity(self.config.paths_max.min(8)),
             executing: 0,
+            unleased: 0,
             lease_until: 0,
             alone_since: self.now,
             queue: VecDeque::with_capacity(depth),
@@ -130,13 +131,12 @@ impl Server {
             }
             self.drop_conn(rival, Fault::Replaced, true, out);
         }
-        let (paths_max, lease_ns, now) = (self.config.paths_max, self.config.limits.lease_ns, self.now);
+        let (paths_max, now) = (self.config.paths_max, self.now);
         let lane = self.lane_mut(at).expect("a lane that is joined is there");
         if lane.conns.len() >= paths_max {
             return Err(Fault::Refused(RefuseCause::WrongLane));
         }
         lane.conns.push(id);
-        lane.lease_until = lane.lease_until.max(admission.challenge.stamp + lease_ns);
         let place = id.0 as u32 as usize;
         if self.conns.len() <= place {
             self.conns.resize_with(place + 1, || None);
@@ -144,6 +144,7 @@ impl Server {
         assert!(self.conns[place].is_none(), "connection {id:?} has the place of another");
         let unconfirmed = Unconfirmed::new(self.config.limits.depth);
         self.conns[place] = Some(Conn { id, lane: at, path, number, heard: now, unconfirmed });
+        self.renew(at, admission.challenge.stamp, out);
         Ok(())
     }
 
@@ -167,7 +168,7 @@ impl Server {
     /// Nothing of this life is executed from here on. It stays known while users have requests of it.
     pub(super) fn end_life(&mut self, at: LaneRef, why: Death, out: &mut Vec<Action>) {
         let Some(lane) = self.lane_mut(at).filter(|lane| !lane.draining) else { return };
-        lane.draining = true;
+        (lane.draining, lane.unleased) = (true, 0);
         lane.queue.clear();
         let conns = std::mem::take(&mut lane.conns);
         for (no, slot) in lane.slots.iter_mut().enumerate() {
@@ -175,7 +176,7 @@ impl Server {
                 State::Done | State::Executing => continue,
                 State::Waiting => None,
                 State::Granted(buf) => Some(buf),
-                State::Answered(_, buf) => buf,
+                State::Answered(_, buf) | State::Unleased(buf) => buf,
             };
             slot.state = State::Done;
             out.push(Action::Release { lane: at, at: slot.at(no), buf });
@@ -236,6 +237,8 @@ impl Lane {
     pub(super) fn check(&self) {
         let executing = self.slots.iter().filter(|slot| slot.state == State::Executing).count();
         assert_eq!(executing, self.executing as usize, "requests with users");
+        let unleased = self.slots.iter().filter(|slot| matches!(slot.state, State::Unleased(_))).count();
+        assert_eq!(unleased, self.unleased as usize, "requests that wait for the lease");
         let queued = self.slots.iter().filter(|slot| slot.queued).count();
         assert!(self.draining || queued == self.queue.len(), "who waits stands in the queue once");
     }

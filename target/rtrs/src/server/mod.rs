@@ -60,6 +60,8 @@ struct Lane {
     conns: Vec<ConnId>,
     /// Requests that users have.
     executing: u32,
+    /// Requests that wait for the lease alone.
+    unleased: u32,
     /// Requests are executed before this.
     lease_until: Now,
     /// It has had no connection since.
@@ -143,11 +145,7 @@ impl Server {
             return self.drop_conn(id, fault, true, out);
         }
         // A stamp from the future is nobody's: it proves no more than that the client is there now.
-        let proved = ping.echo.min(self.now);
-        let lease_ns = self.config.limits.lease_ns;
-        if let Some(lane) = self.lane_mut(lane) {
-            lane.lease_until = lane.lease_until.max(proved + lease_ns);
-        }
+        self.renew(lane, ping.echo.min(self.now), out);
         let frame = Frame::Pong { stamp: self.now, echo: ping.stamp };
         out.push(Action::Send { conn: id, frame });
     }

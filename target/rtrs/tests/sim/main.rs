@@ -4,6 +4,7 @@
 
 mod client_host;
 mod net;
+mod pacing;
 mod server_host;
 mod stream;
 mod world;
@@ -39,6 +40,28 @@ fn two_hundred_seeds_keep_every_promise() {
     // A network that does nothing to its connections would prove nothing.
     for (what, count) in all.rare() {
         assert!(count > 0, "no seed had any: {what}");
+    }
+}
+
+/// As slow as a path may be: the largest request takes up to six times the detection time, and longer than the lease.
+#[test]
+fn a_slow_path_is_not_taken_for_dead_and_loses_nothing() {
+    for seed in 0..60 {
+        let rng = &mut fastrand::Rng::with_seed(seed);
+        let options = Options {
+            clients: 1,
+            paths: 1,
+            buffers: 64,
+            bytes_max: 5000,
+            requests: 60,
+            delay_ns: 1_000_000,
+            byte_ns: rng.u64(100_000..800_000),
+            faults: Vec::new(),
+            ..Options::swarm(seed)
+        };
+        let stats = run_with(options, seed, false).unwrap_or_else(|breach| panic!("{breach}"));
+        let told = (stats.answered, stats.path_faults, stats.stalls, stats.deaths);
+        assert_eq!(told, (60, 0, 0, 0), "seed {seed}: answered, faults, stalls, deaths");
     }
 }
 

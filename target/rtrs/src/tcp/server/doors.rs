@@ -3,6 +3,7 @@
 use super::{Conn, Outgoing, ServerPort};
 use crate::codec::{Expect, Side};
 use crate::frame::{Bye, ByeCause, Frame};
+use crate::pace::{self, Pace};
 use crate::server::{Admission, Event as Happened, Gate, GateConfig, GateEvent, LaneRef};
 use crate::{ConnId, Fault, Key, crc32c};
 use std::collections::VecDeque;
@@ -11,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::SystemTime;
 use tgt_reactor::Cx;
-use tgt_sock::{Detached, ListenOn, ListenerId, SockError, SocketOptions, StreamId};
+use tgt_sock::{Detached, ListenOn, ListenerId, Progress, SockError, SocketOptions, StreamId};
 
 /// Turns in which a connection that is to move may be in the way of it; then it is closed, and the client tries again.
 const MOVE_TRIES: u32 = 1000;
@@ -244,6 +245,8 @@ impl ServerPort {
             door,
             lane: None,
             current: None,
+            pace: Pace::new(pace::FLOOR),
+            progress: Progress::default(),
             urgent: VecDeque::new(),
             backlog: VecDeque::new(),
         };
