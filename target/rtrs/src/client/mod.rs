@@ -347,6 +347,11 @@ impl Client {
         (self.permits.attached(), self.permits.held())
     }
 
+    /// Users that wait for a permit.
+    pub fn waiting_users(&self) -> u32 {
+        self.permits.waiting()
+    }
+
     fn ups(&self) -> impl Iterator<Item = &Path> {
         self.paths.iter().flatten().filter(|path| path.is_up())
     }

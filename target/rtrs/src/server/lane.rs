@@ -1,6 +1,6 @@
 //! Lanes: joined, begun, left, ended.
 
-use super::event::{Action, Admission, LaneRef, Link};
+use super::event::{Action, Admission, LaneRef, Link, ServedStats};
 use super::record::{Slot, State, Unconfirmed};
 use super::{Conn, Lane, Server};
 use crate::fault::{Death, Fault};
@@ -91,6 +91,7 @@ impl Server {
             draining: false,
             slots: vec![Slot::NEW; depth],
             conns: Vec::with_capacity(self.config.paths_max.min(8)),
+            gone: ServedStats::default(),
             executing: 0,
             unleased: 0,
             lease_until: 0,
@@ -143,7 +144,8 @@ impl Server {
         }
         assert!(self.conns[place].is_none(), "connection {id:?} has the place of another");
         let unconfirmed = Unconfirmed::new(self.config.limits.depth);
-        self.conns[place] = Some(Conn { id, lane: at, path, number, heard: now, unconfirmed });
+        let stats = ServedStats::default();
+        self.conns[place] = Some(Conn { id, lane: at, path, number, heard: now, unconfirmed, stats });
         self.renew(at, admission.challenge.stamp, out);
         Ok(())
     }
@@ -151,9 +153,10 @@ impl Server {
     /// A connection is over; `close` if it is to be closed from here.
     pub(super) fn drop_conn(&mut self, id: ConnId, fault: Fault, close: bool, out: &mut Vec<Action>) {
         let now = self.now;
-        let Some(lane) = self.conn(id).map(|conn| conn.lane) else { return };
+        let Some((lane, stats)) = self.conn(id).map(|conn| (conn.lane, conn.stats)) else { return };
         self.conns[id.0 as u32 as usize] = None;
         if let Some(lane) = self.lane_mut(lane) {
+            lane.gone.add(stats);
             lane.conns.retain(|&other| other != id);
             lane.alone_since = now;
         }

@@ -13,7 +13,8 @@ mod record;
 mod requests;
 
 pub use event::{
-    Action, Admission, Answered, Event, Execute, GateAction, GateEvent, LaneRef, Link, Place, Waiter,
+    Action, Admission, Answered, Event, Execute, GateAction, GateEvent, LaneRef, Link, Place, ServedStats,
+    Waiter,
 };
 pub use gate::{Gate, GateConfig};
 pub use record::SLOT_BYTES;
@@ -58,6 +59,8 @@ struct Lane {
     draining: bool,
     slots: Vec<Slot>,
     conns: Vec<ConnId>,
+    /// Of the connections that are gone.
+    gone: ServedStats,
     /// Requests that users have.
     executing: u32,
     /// Requests that wait for the lease alone.
@@ -79,6 +82,7 @@ struct Conn {
     number: u32,
     heard: Now,
     unconfirmed: Unconfirmed,
+    stats: ServedStats,
 }
 
 /// All lanes whose connections end on one reactor.
@@ -174,6 +178,19 @@ impl Server {
     /// The lane that a connection belongs to.
     pub fn lane_of(&self, conn: ConnId) -> Option<LaneRef> {
         self.conn(conn).map(|conn| conn.lane)
+    }
+
+    /// The path that a connection is of, and what was counted of it.
+    pub fn connection(&self, conn: ConnId) -> Option<(Id, ServedStats)> {
+        self.conn(conn).map(|conn| (conn.path, conn.stats))
+    }
+
+    /// What was counted of a life so far, on all connections that it had.
+    pub fn stats(&self, lane: LaneRef) -> ServedStats {
+        let Some(lane) = self.lane(lane) else { return ServedStats::default() };
+        let mut all = lane.gone;
+        lane.conns.iter().filter_map(|&id| self.conn(id)).for_each(|conn| all.add(conn.stats));
+        all
     }
 
     /// Is anything of this life left, be it only requests that users have?

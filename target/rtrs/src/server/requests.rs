@@ -63,6 +63,9 @@ impl Server {
             free(out);
             return self.drop_conn(id, fault, true, out);
         }
+        let conn = self.conn_mut(id).expect("it was there");
+        conn.stats.requests += 1;
+        conn.stats.bytes_in += u64::from(request.data_len());
         let lane = self.lane_mut(at).expect("a connection has a lane");
         let no = usize::from(request.at.slot.0);
         let slot = &mut lane.slots[no];
@@ -292,6 +295,8 @@ impl Server {
             );
         }
         conn.unconfirmed.push(reply.at);
+        conn.stats.answers += 1;
+        conn.stats.bytes_out += u64::from(reply.bytes);
         out.push(Action::Reply { conn: id, lane: conn.lane, reply });
     }
 

@@ -10,7 +10,8 @@ mod server;
 
 pub use client::{ClientEvent, ClientPort, Done, LaneNo, PathAddress, Refusal, Submission};
 pub use server::{
-    Answer, DoorFigures, DoorNo, Incoming, ServerEvent, ServerPort, ServerPortConfig, Spread, Stray,
+    Answer, DoorFigures, DoorNo, Incoming, ServedPath, ServerEvent, ServerPort, ServerPortConfig, Spread,
+    Stray,
 };
 
 use crate::Fault;

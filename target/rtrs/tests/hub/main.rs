@@ -34,6 +34,19 @@ fn two_users_share_a_lane_and_each_gets_his_own_answers() {
     let server_lanes = rig.server_lanes();
     assert_eq!(server_lanes.len(), 1);
     assert_eq!((server_lanes[0].session, server_lanes[0].connections.len()), (session.id(), 2));
+    let counted = |counter: fn(&tgt_rtrs::client::PathStats) -> u64| {
+        paths.iter().map(|path| counter(&path.stats)).sum()
+    };
+    let theirs = tgt_rtrs::server::ServedStats {
+        requests: counted(|stats| stats.requests),
+        answers: counted(|stats| stats.answers),
+        bytes_in: counted(|stats| stats.bytes_out),
+        bytes_out: counted(|stats| stats.bytes_in),
+    };
+    assert_eq!(server_lanes[0].stats, theirs, "both ends count the same");
+    assert!(theirs.bytes_in > 0 && theirs.bytes_out > 0, "{theirs:?}");
+    let by_path = server_lanes[0].connections.iter().map(|path| path.stats.requests).sum::<u64>();
+    assert_eq!(by_path, theirs.requests, "no connection was lost");
 }
 
 #[test]

@@ -17,7 +17,7 @@ use crate::server::{
 use crate::{BufId, ConnId, Fault};
 use doors::Door;
 use doors::Moving;
-pub use doors::{DoorFigures, DoorNo, Spread, Stray};
+pub use doors::{DoorFigures, DoorNo, ServedPath, Spread, Stray};
 use intake::Intake;
 use late::Late;
 use memory::Memory;
