@@ -122,6 +122,7 @@ impl Target {
     fn serve_metrics(&self, address: SocketAddr) -> Result<tgt_metrics::Server, StartError> {
         let sources = tgt_metrics::Sources {
             bdevs: self.bdevs.clone(),
+            sessions: self.sessions.clone(),
             reactors: self.handles.clone(),
             version: crate::VERSION,
             spdk_version: rpc::version::spdk(),

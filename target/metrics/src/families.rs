@@ -80,6 +80,25 @@ families! {
     BDEV_DEPTH = Gauge "rmr_bdev_queue_depth", "IOs in flight at the last look; only with bdev_set_qd_sampling_period.";
     BDEV_DEPTH_BUSY = Counter "rmr_bdev_queue_busy_seconds_total", "Time with IO in flight; only with bdev_set_qd_sampling_period.";
     BDEV_HISTOGRAM = Histogram "rmr_bdev_io_latency_seconds", "Latencies; only with bdev_enable_histogram. The sum is taken from the buckets.";
+
+    SESSION_INFO = Gauge "rmr_session_info", "Always 1; a session, the role of this host in it, and the other host.";
+    SESSION_LANES = Gauge "rmr_session_lanes", "Lanes of a session of ours, by state.";
+    SESSION_LIVES = Counter "rmr_session_lives_total", "Lives that its lanes began; more than lanes: requests have failed.";
+    SESSION_UNDER_WAY = Gauge "rmr_session_requests_under_way", "Requests and permits that users hold.";
+    SESSION_WAITING = Gauge "rmr_session_users_waiting", "Users that wait for a permit.";
+    PATH_UP = Gauge "rmr_session_path_lanes_up", "Lanes in which the path is up.";
+    PATH_ROUND_TRIP = Gauge "rmr_session_path_round_trip_seconds", "Smoothed round trip of its beats; absent before the first.";
+    PATH_REQUESTS = Counter "rmr_session_path_requests_total", "Requests sent on it, repeated ones included.";
+    PATH_ANSWERS = Counter "rmr_session_path_answers_total", "Answers received on it.";
+    PATH_BYTES = Counter "rmr_session_path_bytes_total", "Bytes of data of these.";
+    PATH_RESENDS = Counter "rmr_session_path_resends_total", "Requests sent on it again: lost elsewhere, or granted memory.";
+    PATH_CONNECTS = Counter "rmr_session_path_connects_total", "Times it came up.";
+    PATH_FAULTS = Counter "rmr_session_path_faults_total", "Times it fell, or could not come up.";
+
+    SERVED_CONNECTIONS = Gauge "rmr_session_served_connections", "Connections of a lane of another host's session.";
+    SERVED_REQUESTS = Counter "rmr_session_served_requests_total", "Requests that came, repeated ones included.";
+    SERVED_ANSWERS = Counter "rmr_session_served_answers_total", "Answers given, repeated ones included.";
+    SERVED_BYTES = Counter "rmr_session_served_bytes_total", "Bytes of data of these.";
 }
 
 #[cfg(test)]

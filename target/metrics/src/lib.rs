@@ -7,8 +7,8 @@
 //! **Words.** *family*: the samples of one name, with one type and one line of help. *page*: all families as text.
 //! *scrape*: one fetch of the page.
 //!
-//! **Who may call it, on which thread.** [`Server::start`] makes threads of its own, which block; [`page`] may wait a
-//! second for reactors. Nothing of this runs on a reactor but one empty message per scrape, which wakes it so that
+//! **Who may call it, on which thread.** [`Server::start`] makes threads of its own, which block; [`page`] may wait two
+//! seconds for reactors. Nothing of this runs on a reactor but one empty message per scrape, which wakes it so that
 //! its times are those of now.
 //!
 //! **Invariants.** What a client sends is bounded in bytes, in time and in connections. Every family is in
@@ -16,7 +16,7 @@
 //! as such and holds nothing up.
 //!
 //! **Map.** `address.rs` where to listen · `families.rs` the list of families · `text.rs` the format · `page.rs` what
-//! fills it, with `bdevs.rs`, `reactors.rs`, `memory.rs`, `process.rs` · `request.rs` what a client may ask ·
+//! fills it, with `bdevs.rs`, `sessions.rs`, `reactors.rs`, `memory.rs`, `process.rs` · `request.rs` what a client may ask ·
 //! `server.rs` the threads.
 //!
 //! **Tests.** Beside the code; `tests/page.rs` reads whole pages with a strict parser; the process in
@@ -31,6 +31,7 @@ mod process;
 mod reactors;
 mod request;
 mod server;
+mod sessions;
 mod text;
 
 pub use address::{AddressError, parse_address};

@@ -1,17 +1,20 @@
 //! The page as a whole.
 
 use crate::text::Text;
-use crate::{bdevs, memory, process, reactors};
+use crate::{bdevs, memory, process, reactors, sessions};
 use std::sync::Arc;
 use std::time::Instant;
 use tgt_bdev::Bdevs;
 use tgt_reactor::Handle;
+use tgt_rtrs::sessions::Sessions;
 
 /// What the figures are taken from.
 #[derive(Clone, Debug)]
 pub struct Sources {
     /// The bdevs.
     pub bdevs: Arc<Bdevs>,
+    /// The sessions.
+    pub sessions: Arc<Sessions>,
     /// The reactors.
     pub reactors: Arc<Vec<Handle>>,
     /// Version of the target.
@@ -22,7 +25,7 @@ pub struct Sources {
     pub started: Instant,
 }
 
-/// All figures as they are now. Waits up to a second for reactors that do not answer. Any thread but a reactor's.
+/// All figures as they are now. Waits up to two seconds for reactors that do not answer. Any thread but a reactor's.
 #[must_use]
 pub fn page(sources: &Sources) -> String {
     let mut text = Text::default();
@@ -30,6 +33,7 @@ pub fn page(sources: &Sources) -> String {
     reactors::write(&mut text, &sources.reactors);
     memory::write(&mut text);
     bdevs::write(&mut text, &sources.bdevs);
+    sessions::write(&mut text, &sources.sessions);
     text.finish()
 }
 

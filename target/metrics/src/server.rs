@@ -289,12 +289,21 @@ fn send(mut stream: &TcpStream, mut bytes: &[u8], end: Instant) -> io::Result<()
 mod tests {
     use super::*;
     use tgt_bdev::Bdevs;
+    use tgt_rtrs::sessions::{Sessions, SessionsOptions};
 
     const BOUND: Duration = Duration::from_secs(30);
 
     fn server(time: Duration) -> Server {
+        let sessions = Sessions::start(SessionsOptions {
+            reactors: Arc::default(),
+            keyring: tgt_keyring::Keyring::new(),
+            host: tgt_rtrs::Id::default(),
+            insecure: false,
+            tell: Box::new(|_| ()),
+        });
         let sources = Sources {
             bdevs: Bdevs::new(),
+            sessions: sessions.expect("a thread"),
             reactors: Arc::default(),
             version: "1.2.3",
             spdk_version: "v0".to_owned(),

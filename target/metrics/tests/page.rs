@@ -10,8 +10,11 @@ use std::sync::Arc;
 use std::time::Instant;
 use strict::{read, value};
 use tgt_bdev::{Bdevs, HistogramSpec};
+use tgt_keyring::Keyring;
 use tgt_metrics::{Sources, page};
 use tgt_reactor::{Reactors, SleepPolicy, StartOptions};
+use tgt_rtrs::Id;
+use tgt_rtrs::sessions::{ListenerSpec, PathSpec, PeerSpec, Sessions, SessionsOptions};
 
 struct World {
     reactors: Reactors,
@@ -27,8 +30,16 @@ fn world(names: &[&str]) -> World {
             bdev_null::NullSpec { name: (*name).to_owned(), uuid: None, block_size: 512, num_blocks: 1024 };
         bdev_null::create(&bdevs, spec).expect("a bdev");
     }
+    let sessions = Sessions::start(SessionsOptions {
+        reactors: reactors.handles().clone(),
+        keyring: Keyring::new(),
+        host: Id([7; 16]),
+        insecure: false,
+        tell: Box::new(|_| ()),
+    });
     let sources = Sources {
         bdevs,
+        sessions: sessions.expect("a thread"),
         reactors: reactors.handles().clone(),
         version: "1.2.3",
         spdk_version: "26.09".to_owned(),
@@ -128,4 +139,46 @@ fn reactors_that_have_stopped_are_reported_and_hold_nothing_up() {
     assert!(reactors.stop().is_empty());
     let families = read(&page(&Sources { bdevs: Arc::clone(&sources.bdevs), ..sources }));
     assert_eq!(value(&families, "rmr_reactor_answers", &[("core", "0")]), 0.0);
+}
+
+#[test]
+fn a_session_and_its_path_are_there_at_both_ends() {
+    let world = world(&[]);
+    assert!(read(&page(&world.sources)).keys().all(|name| !name.starts_with("rmr_session_")));
+    // Found free, and let go again: the port of a listener is named.
+    let free = std::net::TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0)).expect("a port");
+    let address = free.local_addr().expect("bound");
+    drop(free);
+    let sessions = &world.sources.sessions;
+    sessions
+        .add_listener(&ListenerSpec { address, key: None, digest: true, reactor: None })
+        .expect("it listens");
+    let session =
+        sessions.create(&PeerSpec::new(vec![PathSpec::to(address)])).expect("a session").to_string();
+    let deadline = Instant::now() + std::time::Duration::from_secs(20);
+    let up = [("session", session.as_str()), ("state", "up")];
+    let families = loop {
+        let families = read(&page(&world.sources));
+        if value(&families, "rmr_session_lanes", &up) == 1.0
+            && families.contains_key("rmr_session_path_round_trip_seconds")
+        {
+            break families;
+        }
+        assert!(Instant::now() < deadline, "it does not come up");
+    };
+    let (host, path) = (Id([7; 16]).to_string(), format!("ip:{address}"));
+    for role in ["client", "server"] {
+        let labels = [("session", session.as_str()), ("role", role), ("peer", &host)];
+        assert_eq!(value(&families, "rmr_session_info", &labels), 1.0);
+    }
+    let of_path = [("session", session.as_str()), ("path", &path)];
+    for (name, wanted) in
+        [("lanes_up", 1.0), ("connects_total", 1.0), ("requests_total", 0.0), ("faults_total", 0.0)]
+    {
+        assert_eq!(value(&families, &format!("rmr_session_path_{name}"), &of_path), wanted, "{name}");
+    }
+    let of_lane = [("session", session.as_str()), ("peer", &host), ("lane", "0")];
+    assert_eq!(value(&families, "rmr_session_served_connections", &of_lane), 1.0);
+    assert_eq!(value(&families, "rmr_session_served_requests_total", &of_lane), 0.0);
+    assert!(value(&families, "rmr_session_path_round_trip_seconds", &of_path) < 1.0);
 }

@@ -190,9 +190,8 @@ fn bye_cause(code: u16) -> Result<ByeCause, FormatError> {
         3 => ByeCause::Protocol,
         4 => ByeCause::Digest,
         5 => ByeCause::Silent,
-        6 => ByeCause::Lease,
-        7 => ByeCause::Replaced,
-        _ => return field("Bye", "status", u64::from(code), "1 to 7"),
+        6 => ByeCause::Replaced,
+        _ => return field("Bye", "status", u64::from(code), "1 to 6"),
     })
 }
 
@@ -203,8 +202,7 @@ fn bye_code(why: ByeCause) -> u16 {
         ByeCause::Protocol => 3,
         ByeCause::Digest => 4,
         ByeCause::Silent => 5,
-        ByeCause::Lease => 6,
-        ByeCause::Replaced => 7,
+        ByeCause::Replaced => 6,
     }
 }
 

@@ -54,9 +54,6 @@ pub enum Fault {
     /// The peer said goodbye.
     #[error("{0}")]
     Peer(ByeCause),
-    /// A request came after its lease.
-    #[error("a request came after its lease had run out")]
-    Lease,
     /// A newer one took its place.
     #[error("a newer connection took its place")]
     Replaced,
@@ -86,7 +83,6 @@ impl Fault {
             Self::Format(_) | Self::Protocol(_) => Some(ByeCause::Protocol),
             Self::Digest => Some(ByeCause::Digest),
             Self::Silent { .. } => Some(ByeCause::Silent),
-            Self::Lease => Some(ByeCause::Lease),
             Self::Replaced => Some(ByeCause::Replaced),
             Self::Command | Self::LifeOver => Some(ByeCause::Command),
             _ => None,

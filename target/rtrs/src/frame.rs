@@ -174,9 +174,6 @@ pub enum ByeCause {
     /// Nothing came for too long.
     #[error("the peer heard nothing for too long")]
     Silent,
-    /// A request came after its lease.
-    #[error("a request came to the peer after its lease had run out")]
-    Lease,
     /// A newer connection or life took its place.
     #[error("a newer connection took the place of this one")]
     Replaced,

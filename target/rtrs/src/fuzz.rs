@@ -310,6 +310,13 @@ pub fn client_events(data: &[u8]) {
                 host.event(client::Event::Lost { conn, fault: Fault::EndOfStream });
                 continue;
             }
+            10 => {
+                let mut bytes = || u64::from(choices.next() % 8);
+                let (came, acknowledged) = (bytes(), bytes());
+                let signs = client::Signs { came, queued: acknowledged + bytes(), acknowledged };
+                host.event(client::Event::Looked { conn, signs });
+                continue;
+            }
             _ => {
                 host.event(client::Event::Tick);
                 continue;

@@ -19,7 +19,7 @@
 //!
 //! # Map of files
 //! `frame` frames as the engines see them · `raw` structs byte for byte · `codec` frames to bytes and back · `hand` the
-//! same for the hand-shake, and its proofs · `ids` · `error` · `fault` why connections and lives end · `client/`: `mod`
+//! same for the hand-shake, and its proofs · `pace` how much data a slow path gets · `ids` · `error` · `fault` why connections and lives end · `client/`: `mod`
 //! the lane, `event` what goes in and out, `path` one connection and its beats, `lane` paths and lives coming and going,
 //! `permits`, `requests` · `server/`: `gate` connections that have not proved themselves, `mod` lanes and connections of
 //! one reactor, `event`, `lane` joining and ending, `record` what is remembered of a request, `requests` executed at most
@@ -47,6 +47,7 @@ mod hand;
 pub mod hub;
 mod ids;
 pub mod mutant;
+pub mod pace;
 pub mod raw;
 pub mod rpc;
 pub mod server;

@@ -32,6 +32,14 @@ pub enum Mutant {
     AnyLife,
     /// A request that waited is not sent when a path comes up.
     NoUnpark,
+    /// Data that gets on is no sign of life: a slow path is taken for a dead one.
+    NoProgress,
+    /// What waits for the lease is not executed when the client has shown that it lives.
+    NoRenewal,
+    /// A hub does not say that something is to be sent: the reactor sleeps over it.
+    NoWakeToSend,
+    /// A hub does not say that events wait to be taken: the reactor sleeps over them.
+    NoWakeToTake,
 }
 
 impl Mutant {
@@ -51,10 +59,17 @@ impl Mutant {
         Self::AnyProof,
         Self::AnyLife,
         Self::NoUnpark,
+        Self::NoProgress,
+        Self::NoRenewal,
+        Self::NoWakeToSend,
+        Self::NoWakeToTake,
     ];
 
     /// Those that need a script to be noticed.
     pub const SCRIPTED: &'static [Self] = &[Self::AnyCopyAnswered, Self::AnyLife];
+
+    /// Those that lose a wake-up: they need reactors that sleep.
+    pub const WAKES: &'static [Self] = &[Self::NoWakeToSend, Self::NoWakeToTake];
 }
 
 #[cfg(feature = "mutants")]

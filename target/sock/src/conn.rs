@@ -96,6 +96,10 @@ pub(crate) struct Conn {
     pub(crate) blocked: bool,
     /// When it took something last, while blocked.
     pub(crate) last_sent: Ticks,
+    /// Bytes that came, that the kernel took, and of these those that the peer's host is known to have.
+    pub(crate) received: u64,
+    pub(crate) sent: u64,
+    pub(crate) acknowledged: u64,
     /// A `send` was refused: tell when there is room.
     pub(crate) refused: bool,
     /// Sending has failed. What came before is still read.
@@ -119,6 +123,9 @@ impl Conn {
             last_active: Ticks::NEVER,
             blocked: false,
             last_sent: Ticks::ZERO,
+            received: 0,
+            sent: 0,
+            acknowledged: 0,
             refused: false,
             broken: None,
             hot: false,

@@ -49,5 +49,5 @@ pub use event::{Event, Received};
 pub use group::{Detached, Group, GroupStats};
 pub use options::{ConnectTo, GroupOptions, ListenOn, SocketOptions};
 pub use outgoing::Payload;
-pub use stream::{Refused, Room, Stream};
+pub use stream::{Progress, Refused, Room, Stream};
 pub use table::{ListenerId, StreamId};

@@ -80,6 +80,7 @@ impl Group {
         self.busy = true;
         conn.last_active = self.shared.now;
         self.shared.stats.read_bytes += (payload + staged) as u64;
+        conn.received += (payload + staged) as u64;
         if let Some(awaited) = conn.input.awaited.as_mut() {
             awaited.done += payload as u32;
         }

@@ -161,6 +161,7 @@ impl Shared {
             }
         };
         self.stats.sent_bytes += sent as u64;
+        conn.sent += sent as u64;
         queue.advance(sent, |payload| self.told.push_back(Told::Sent(id, payload)));
         let is_empty = queue.is_empty();
         self.tell_room(id, conn);

@@ -5,6 +5,8 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use tgt_env::bufs::unacknowledged;
+
 use crate::conn::{Conn, Phase};
 use crate::outgoing::segments;
 use crate::shared::Shared;
@@ -36,6 +38,17 @@ pub struct Room {
     pub bytes: usize,
     /// Pieces: one for each segment of a payload, one for the bytes before it.
     pub pieces: usize,
+}
+
+/// How far a stream has come, in bytes since this group has had it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Progress {
+    /// Came, those of a payload that is not complete included.
+    pub received: u64,
+    /// Were queued to be sent.
+    pub queued: u64,
+    /// Of these, acknowledged by the peer's host. Its program may not have looked at them yet.
+    pub acknowledged: u64,
 }
 
 impl Stream<'_> {
@@ -81,6 +94,29 @@ impl Stream<'_> {
     #[must_use]
     pub fn queued_bytes(&self) -> usize {
         self.conn.queued_bytes()
+    }
+
+    /// Bytes that were queued since this group has had it, those sent included.
+    #[must_use]
+    pub fn queued_total(&self) -> u64 {
+        self.conn.sent + self.conn.queued_bytes() as u64
+    }
+
+    /// How far it has come: what tells a peer that is slow from one that is gone. One system call if anything that was
+    /// sent may be on its way.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn progress(&mut self) -> io::Result<Progress> {
+        if self.conn.acknowledged < self.conn.sent
+            && let Some(fd) = self.conn.fd.as_ref()
+        {
+            // What another group had sent on it may be on its way as well.
+            let known = self.conn.sent.saturating_sub(unacknowledged(fd)?);
+            self.conn.acknowledged = self.conn.acknowledged.max(known);
+        }
+        let (received, acknowledged) = (self.conn.received, self.conn.acknowledged);
+        Ok(Progress { received, queued: self.queued_total(), acknowledged })
     }
 
     /// What its queue still takes: a `send` within it is not refused, unless the stream is ending.

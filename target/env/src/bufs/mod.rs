@@ -19,7 +19,7 @@ mod socket;
 mod tests;
 
 pub use lender::{Lease, Lender};
-pub use socket::{Gather, PIECES_MAX, PieceList, Scatter};
+pub use socket::{Gather, PIECES_MAX, PieceList, Scatter, unacknowledged};
 
 use crate::memory::DmaBuf;
 use std::mem::ManuallyDrop;

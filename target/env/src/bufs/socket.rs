@@ -146,6 +146,18 @@ impl<'a> Scatter<'a> {
     }
 }
 
+/// Bytes handed to this TCP socket that its peer's host has not acknowledged, those not yet on the wire included. One
+/// system call.
+///
+/// # Errors
+/// The kernel's: `InvalidInput` for a socket that listens.
+pub fn unacknowledged(socket: impl AsFd) -> io::Result<u64> {
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: TIOCOUTQ (SIOCOUTQ of a socket) writes one int, to where this one lives across the call.
+    let outcome = unsafe { libc::ioctl(socket.as_fd().as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) };
+    if outcome == 0 { Ok(u64::try_from(bytes).unwrap_or(0)) } else { Err(io::Error::last_os_error()) }
+}
+
 /// A header with these pieces, no address and no control data.
 fn message(list: &mut Vec<libc::iovec>) -> libc::msghdr {
     // SAFETY: null pointers and zero lengths are valid values of all its fields.
@@ -193,6 +205,30 @@ mod tests {
         assert!(payload.iter().copied().eq(50..150));
         let nothing = list.scatter().receive(&far).map_err(|error| error.kind());
         assert!(matches!(nothing, Ok(0) | Err(io::ErrorKind::WouldBlock)));
+    }
+
+    #[test]
+    fn what_the_peer_has_not_acknowledged_is_counted() {
+        use std::io::{Read, Write};
+        use std::time::{Duration, Instant};
+        let listener = std::net::TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0)).expect("loopback");
+        let mut near =
+            std::net::TcpStream::connect(listener.local_addr().expect("bound")).expect("it listens");
+        let (mut far, _) = listener.accept().expect("the same");
+        near.set_nonblocking(true).expect("a socket");
+        let mut sent = 0;
+        // Until neither socket takes more: then some of it is still here.
+        while let Ok(count) = near.write(&[1; 65_536]) {
+            sent += count;
+        }
+        assert!((1..=sent as u64).contains(&unacknowledged(&near).expect("TCP")));
+        let mut came = vec![0; sent];
+        far.read_exact(&mut came).expect("all of it");
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while unacknowledged(&near).expect("TCP") > 0 {
+            assert!(Instant::now() < deadline, "read, and not acknowledged");
+        }
+        assert!(unacknowledged(&listener).is_err(), "a listener sends nothing");
     }
 
     #[test]

@@ -96,6 +96,13 @@ pub enum Event {
         /// On which.
         conn: ConnId,
     },
+    /// What [`Action::Look`] asked for, at once.
+    Looked {
+        /// Of which.
+        conn: ConnId,
+        /// How far its stream has come.
+        signs: Signs,
+    },
     /// It is gone, or could not be made. Not for those that an action closed.
     Lost {
         /// Which.
@@ -105,6 +112,17 @@ pub enum Event {
     },
     /// Time has passed.
     Tick,
+}
+
+/// How far a connection's stream has come, in bytes from its start. A sign of life is that one of them has grown.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Signs {
+    /// Came from the peer, those of frames that are not complete included.
+    pub came: u64,
+    /// Were handed over to be sent, what the engine asked for before included.
+    pub queued: u64,
+    /// Of these, acknowledged by the peer's host. Its process may not have seen them.
+    pub acknowledged: u64,
 }
 
 /// What a lane wants done.
@@ -123,6 +141,11 @@ pub enum Action {
         conn: ConnId,
         /// What.
         frame: Frame,
+    },
+    /// Say how far its stream has come: [`Event::Looked`]. Until that is said the connection is not taken for dead.
+    Look {
+        /// Of which.
+        conn: ConnId,
     },
     /// Close it, and deliver nothing of it from here on.
     Close {

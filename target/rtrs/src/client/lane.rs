@@ -1,6 +1,7 @@
 //! Paths coming and going, and the life that hangs on them.
 
 use super::event::{Action, Link, PathState};
+use super::path::Due;
 use super::{Client, Living};
 use crate::fault::{Death, Fault};
 use crate::frame::{Bye, Challenge, Frame, Hand, Refuse, RefuseCause, VERSION, Welcome};
@@ -81,10 +82,14 @@ impl Client {
         match &mut self.living {
             None => self.begin_life(welcome, out),
             Some(living) => {
-                if living.stalled.take().is_some() && !living.ending {
+                let was_stalled = living.stalled.take().is_some();
+                if was_stalled && !living.ending {
                     out.push(Action::Link(Link::Resumed));
                 }
-                if living.ending {
+                if was_stalled {
+                    self.encourage();
+                }
+                if self.living.is_some_and(|living| living.ending) {
                     let conn = self.path(no).conn.as_ref().expect("an up path is connected").id;
                     out.push(super::goodbye(conn));
                 }
@@ -93,6 +98,16 @@ impl Client {
         self.stamped();
         self.unpark(out);
         Ok(())
+    }
+
+    /// A path is up where there was none: what kept the others down may be over as well.
+    fn encourage(&mut self) {
+        let now = self.now;
+        for path in self.paths.iter_mut().flatten() {
+            if !matches!(path.state, PathState::Waiting { fault: Some(fault), .. } if fault.lasting()) {
+                path.hurry(now);
+            }
+        }
     }
 
     fn begin_life(&mut self, welcome: Welcome, out: &mut Vec<Action>) {
@@ -147,9 +162,11 @@ impl Client {
     pub(super) fn fall(&mut self, no: PathNo, fault: Fault, out: &mut Vec<Action>) {
         let now = self.now;
         self.forget_told(no);
+        let others = self.ups().any(|path| path.no != no);
+        let urgent = self.living.is_some() && !others;
         let path = self.paths[usize::from(no.0)].as_mut().expect("a path that is there");
         let was_up = path.is_up();
-        out.push(Action::Path(path.fall(now, fault, &self.config)));
+        out.push(Action::Path(path.fall(now, fault, urgent, &self.config)));
         if !was_up {
             return;
         }
@@ -158,6 +175,7 @@ impl Client {
         {
             living.stalled = Some((now, fault));
             out.push(Action::Link(Link::Stalled { fault }));
+            self.paths.iter_mut().flatten().for_each(|path| path.press(now, &self.config));
         }
         self.resend(no, out);
     }
@@ -172,7 +190,7 @@ impl Client {
         for path in self.paths.iter_mut().flatten() {
             if let Some(conn) = &path.conn {
                 out.push(Action::Close { conn: conn.id, fault: Fault::LifeOver });
-                out.push(Action::Path(path.fall(now, Fault::LifeOver, &self.config)));
+                out.push(Action::Path(path.fall(now, Fault::LifeOver, false, &self.config)));
             }
             if Some(path.no) == told_by {
                 path.hurry(now);
@@ -227,13 +245,14 @@ impl Client {
             let silent_ms = (now - stamped) / 1_000_000;
             self.die(Death::Unreachable { silent_ms, last }, None, out);
         }
+        let urgent = self.living.is_some_and(|living| living.stalled.is_some());
         for at in 0..self.paths.len() {
             let Some(path) = &mut self.paths[at] else { continue };
             let up = path.is_up();
             if let PathState::Waiting { until, .. } = path.state {
                 if now >= until {
                     self.conns += 1;
-                    let (conn, change) = path.dial(now, self.conns);
+                    let (conn, change) = path.dial(now, self.conns, urgent, &self.config);
                     out.push(Action::Path(change));
                     out.push(Action::Connect { conn, path: change.path });
                 }
@@ -244,8 +263,12 @@ impl Client {
                 conn.forgive(now, &self.config);
             }
             match conn.tick(now, up, &self.config) {
-                Ok(None) => {}
-                Ok(Some(ping)) => out.push(Action::Send { conn: conn.id, frame: Frame::Ping(ping) }),
+                Ok(Due::Nothing) => {}
+                Ok(Due::Look) => out.push(Action::Look { conn: conn.id }),
+                Ok(Due::Beat(ping)) => {
+                    out.push(Action::Send { conn: conn.id, frame: Frame::Ping(ping) });
+                    out.push(Action::Look { conn: conn.id });
+                }
                 Err(fault) => self.hang_up(no, fault, out),
             }
         }

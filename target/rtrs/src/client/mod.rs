@@ -15,7 +15,8 @@ mod permits;
 mod requests;
 
 pub use event::{
-    Action, Answer, Ask, Event, Link, PathChange, PathState, Permit, SessionDead, SubmitError, Tag, UserNo,
+    Action, Answer, Ask, Event, Link, PathChange, PathState, Permit, SessionDead, Signs, SubmitError, Tag,
+    UserNo,
 };
 pub use path::PathStats;
 pub use requests::{Expected, SLOT_BYTES};
@@ -73,6 +74,10 @@ pub struct Config {
     pub backoff_min_ns: Now,
     /// Longest, ns.
     pub backoff_max_ns: Now,
+    /// Longest while requests may wait for it, no other path being up, ns.
+    pub backoff_urgent_ns: Now,
+    /// Then a path must be connected within this, or three round trips, ns.
+    pub dial_urgent_ns: Now,
 }
 
 /// Tells the server that the life is to end.
@@ -98,6 +103,8 @@ impl Config {
             hand_ns: 1_000 * MS,
             backoff_min_ns: 10 * MS,
             backoff_max_ns: 2_000 * MS,
+            backoff_urgent_ns: 100 * MS,
+            dial_urgent_ns: 250 * MS,
         }
     }
 }
@@ -168,6 +175,7 @@ impl Client {
                     conn.hear(now);
                 }
             }
+            Event::Looked { conn, signs } => self.on_looked(conn, signs, out),
             Event::Lost { conn, fault } => {
                 if self.path_mut(conn).is_some() {
                     self.fall(PathNo(conn.0 as u16), fault, out);
@@ -202,6 +210,16 @@ impl Client {
             _ => Err(Fault::Protocol("a frame that has no place at this point")),
         };
         if let Err(fault) = result {
+            self.hang_up(no, fault, out);
+        }
+    }
+
+    fn on_looked(&mut self, id: ConnId, signs: Signs, out: &mut Vec<Action>) {
+        let (now, no) = (self.now, PathNo(id.0 as u16));
+        let Some(path) = self.paths.get_mut(usize::from(no.0)).and_then(Option::as_mut) else { return };
+        let Some(conn) = path.current(id) else { return };
+        let signs = if Mutant::NoProgress.on() { Signs::default() } else { signs };
+        if let Err(fault) = conn.look(now, signs, &self.config) {
             self.hang_up(no, fault, out);
         }
     }
@@ -336,6 +354,11 @@ impl Client {
     /// Users attached, and requests and permits they hold.
     pub fn users(&self) -> (u32, u32) {
         (self.permits.attached(), self.permits.held())
+    }
+
+    /// Users that wait for a permit.
+    pub fn waiting_users(&self) -> u32 {
+        self.permits.waiting()
     }
 
     fn ups(&self) -> impl Iterator<Item = &Path> {

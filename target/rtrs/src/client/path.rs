@@ -1,7 +1,7 @@
 //! One path of a lane: its connection, its hand-shake, its signs of life.
 
 use super::Config;
-use super::event::{PathChange, PathState};
+use super::event::{PathChange, PathState, Signs};
 use crate::fault::Fault;
 use crate::frame::{Challenge, Hello, Ping, Proof, VERSION};
 use crate::hand::{Key, Transcript};
@@ -28,11 +28,19 @@ pub struct PathStats {
     pub round_trip_ns: u64,
 }
 
+/// What is to be done for a connection now.
+pub(super) enum Due {
+    Nothing,
+    Look,
+    Beat(Ping),
+}
+
 /// A connection of a path, from the wish to have one to its end.
 pub(super) struct Conn {
     pub(super) id: ConnId,
-    /// When it was begun; its hand-shake must end in time.
+    /// When it was begun; how long it may take to be connected, and then for its hand-shake to end, from there.
     began: Now,
+    patience: Now,
     hello: Option<Hello>,
     transcript: Option<Transcript>,
     /// Something came last.
@@ -40,6 +48,13 @@ pub(super) struct Conn {
     /// A ping is out since then.
     ping_sent: Option<Now>,
     next_ping: Now,
+    /// What the stream showed at the last look, and when that was.
+    signs: Signs,
+    looked: Now,
+    /// The ping that is out ends there in the stream; `None` until the first look after it.
+    ping_end: Option<u64>,
+    /// Of what lies before that end some was acknowledged last.
+    moved: Now,
     /// Newest stamp of the server.
     stamp: u64,
     /// Answers received.
@@ -95,18 +110,32 @@ impl Path {
         PathChange { path: self.no, id: self.id, state }
     }
 
-    /// Begins a connection. Its number's low bits are the path's, so that it is found without a search.
-    pub(super) fn dial(&mut self, now: Now, serial: u64) -> (ConnId, PathChange) {
+    /// Begins a connection. Its number's low bits are the path's, so that it is found without a search. `urgent`: nothing else is
+    /// up, so one that was asked for in vain, the network being cut at that moment, is soon given up for another: the system asks
+    /// again after a second only.
+    pub(super) fn dial(
+        &mut self,
+        now: Now,
+        serial: u64,
+        urgent: bool,
+        config: &Config,
+    ) -> (ConnId, PathChange) {
         let id = ConnId(serial << 16 | u64::from(self.no.0));
+        let patience = if urgent { self.urgent_patience(config) } else { config.hand_ns };
         self.connections += 1;
         self.conn = Some(Conn {
             id,
             began: now,
+            patience,
             hello: None,
             transcript: None,
             heard: now,
             ping_sent: None,
             next_ping: now,
+            signs: Signs::default(),
+            looked: now,
+            ping_end: None,
+            moved: now,
             stamp: 0,
             seen: 0,
             marks: 0,
@@ -117,19 +146,36 @@ impl Path {
         (id, self.go(PathState::Dialling))
     }
 
+    fn urgent_patience(&self, config: &Config) -> Now {
+        config.dial_urgent_ns.max(3 * self.stats.round_trip_ns).min(config.hand_ns)
+    }
+
+    /// No other is up any more: it is tried as one that is urgent from here on.
+    pub(super) fn press(&mut self, now: Now, config: &Config) {
+        let patience = self.urgent_patience(config);
+        match (&mut self.state, &mut self.conn) {
+            (PathState::Waiting { until, fault: Some(fault) }, _) if !fault.lasting() => {
+                *until = (*until).min(now + config.backoff_urgent_ns);
+            }
+            (PathState::Dialling, Some(conn)) => conn.patience = conn.patience.min(patience),
+            _ => {}
+        }
+    }
+
     /// Its connection is gone: it waits before the next.
-    pub(super) fn fall(&mut self, now: Now, fault: Fault, config: &Config) -> PathChange {
+    pub(super) fn fall(&mut self, now: Now, fault: Fault, urgent: bool, config: &Config) -> PathChange {
         self.conn = None;
         self.failures = self.failures.saturating_add(1);
         self.stats.faults += 1;
-        let until = now + self.pause(&fault, config);
+        let until = now + self.pause(&fault, urgent, config);
         self.go(PathState::Waiting { until, fault: Some(fault) })
     }
 
     /// Doubled with each failure, half to one and a half of it, by chance that differs between sessions and tries.
-    fn pause(&self, fault: &Fault, config: &Config) -> Now {
+    fn pause(&self, fault: &Fault, urgent: bool, config: &Config) -> Now {
         let (min, max) = (config.backoff_min_ns, config.backoff_max_ns);
-        let doubled = min.saturating_mul(1 << self.failures.saturating_sub(1).min(30)).min(max);
+        let most = if urgent { config.backoff_urgent_ns } else { max };
+        let doubled = min.saturating_mul(1 << self.failures.saturating_sub(1).min(30)).min(most);
         let base = if fault.lasting() { max } else { doubled };
         let salt =
             [&config.session.0[..], &self.id.0, &config.lane.to_le_bytes(), &self.connections.to_le_bytes()];
@@ -170,7 +216,7 @@ impl Path {
             nonce,
             key: key.name(),
         };
-        conn.hello = Some(hello);
+        (conn.hello, conn.patience) = (Some(hello), config.hand_ns);
         Some(hello)
     }
 
@@ -240,29 +286,60 @@ impl Conn {
     /// Whoever slept himself judges later: what he missed may lie in his own socket.
     pub(super) fn forgive(&mut self, now: Now, config: &Config) {
         self.heard = self.heard.max(now.saturating_sub(config.detect_ns / 2));
-        self.began = self.began.max(now.saturating_sub(config.hand_ns / 2));
+        self.began = self.began.max(now.saturating_sub(self.patience / 2));
     }
 
     /// When something must be done about it, in this state.
     pub(super) fn due(&self, up: bool, config: &Config) -> Now {
-        match self.ping_sent {
-            _ if !up => self.began + config.hand_ns,
-            Some(sent) => self.heard.max(sent) + config.detect_ns,
+        if !up {
+            return self.began + self.patience;
+        }
+        match self.silent_at(config) {
             None => self.next_ping,
+            // Looked at once for the last time when it would be dead.
+            Some(at) if self.looked < at => at.min(self.looked + config.beat_busy_ns),
+            Some(_) => self.looked + config.beat_busy_ns,
         }
     }
 
-    /// What time has brought: a fault, or a beat to send.
-    pub(super) fn tick(&mut self, now: Now, up: bool, config: &Config) -> Result<Option<Ping>, Fault> {
+    /// When it is dead if there is no other sign of it; `None` = it owes no answer.
+    ///
+    /// A sign is any byte that comes. While the ping is on its way behind our own data, it is a sign as well that this data gets
+    /// on. Once the peer's host has the ping, that its host lives says nothing of the peer itself.
+    fn silent_at(&self, config: &Config) -> Option<Now> {
+        Some(self.ping_sent?.max(self.heard).max(self.moved) + config.detect_ns)
+    }
+
+    /// Its stream has come so far.
+    pub(super) fn look(&mut self, now: Now, signs: Signs, config: &Config) -> Result<(), Fault> {
+        if signs.came > self.signs.came {
+            self.heard = now;
+        }
+        let end = *self.ping_end.get_or_insert(signs.queued);
+        if signs.acknowledged > self.signs.acknowledged && self.signs.acknowledged < end {
+            self.moved = now;
+        }
+        self.signs = signs;
+        if self.silent_at(config).is_some_and(|at| now >= at) {
+            return Err(Fault::Silent { silent_ms: (now - self.heard) / 1_000_000 });
+        }
+        Ok(())
+    }
+
+    /// What time has brought: that the hand-shake is over in vain, that its stream is to be looked at, or a beat to send, after
+    /// which it is to be looked at as well.
+    pub(super) fn tick(&mut self, now: Now, up: bool, config: &Config) -> Result<Due, Fault> {
         if now < self.due(up, config) {
-            return Ok(None);
+            return Ok(Due::Nothing);
         }
         if !up {
             return Err(Fault::HandShake);
         }
+        self.looked = now;
         if self.ping_sent.is_some() {
-            return Err(Fault::Silent { silent_ms: (now - self.heard) / 1_000_000 });
+            return Ok(Due::Look);
         }
+        self.ping_end = None;
         self.ping_sent = Some(now);
         self.pinged = self.marks;
         self.next_ping = if self.is_busy() {
@@ -272,6 +349,6 @@ impl Conn {
             let at = now + config.beat_idle_ns;
             (at - at % config.beat_busy_ns.max(1)).max(now + config.beat_idle_ns / 2)
         };
-        Ok(Some(Ping { seen: self.seen, stamp: now, echo: self.stamp }))
+        Ok(Due::Beat(Ping { seen: self.seen, stamp: now, echo: self.stamp }))
     }
 }

@@ -151,6 +151,11 @@ impl Permits {
         self.owed = self.users.iter().flatten().map(|user| guaranteed.saturating_sub(user.held)).sum();
     }
 
+    /// Users that wait.
+    pub(super) fn waiting(&self) -> u32 {
+        self.ring.len() as u32
+    }
+
     fn user(&self, no: UserNo) -> &User {
         self.users[usize::from(no.0)].as_ref().expect("a user that is attached")
     }

@@ -3,9 +3,9 @@
 use super::client::LaneUp;
 use super::paths::{PathKey, PathNotes};
 use crate::client::{Client, PathState, PathStats, Policy};
-use crate::server::LaneRef;
+use crate::server::{LaneRef, ServedStats};
+use crate::tcp::ServedPath;
 use crate::{Death, Fault, Id, Incarnation};
-use std::net::SocketAddr;
 use std::time::SystemTime;
 use tgt_reactor::{Cx, ReactorId};
 
@@ -34,6 +34,8 @@ pub struct ClientLane {
     pub users: u32,
     /// Requests and permits they hold.
     pub under_way: u32,
+    /// Users that wait for a permit.
+    pub waiting: u32,
     /// Its paths.
     pub paths: Vec<PathFigures>,
 }
@@ -54,6 +56,20 @@ pub struct PathFigures {
 }
 
 impl ClientLane {
+    /// What [`Self::state`] may say.
+    pub const STATES: [&str; 4] = ["up", "stalled", "connecting", "down"];
+
+    /// How it fares, in a word.
+    #[must_use]
+    pub fn state(&self) -> &'static str {
+        match (self.up, self.lives) {
+            (Some(up), _) if up.stalled.is_some() => "stalled",
+            (Some(_), _) => "up",
+            (None, 0) => "connecting",
+            (None, _) => "down",
+        }
+    }
+
     pub(super) fn of(cx: &Cx, session: Id, engine: &Client, paths: &PathNotes) -> Self {
         let (users, under_way) = engine.users();
         let figures = paths.iter(engine).map(|(note, state, stats)| PathFigures {
@@ -75,6 +91,7 @@ impl ClientLane {
             policy: Policy::default(),
             users,
             under_way,
+            waiting: engine.waiting_users(),
             paths: figures.collect(),
         }
     }
@@ -106,6 +123,8 @@ pub struct ServerLane {
     pub host: Id,
     /// Up since.
     pub since: SystemTime,
-    /// Where its connections come from.
-    pub connections: Vec<SocketAddr>,
+    /// Its connections.
+    pub connections: Vec<ServedPath>,
+    /// What was counted in this life, on these and on those that are gone.
+    pub stats: ServedStats,
 }

@@ -56,6 +56,7 @@ pub use paths::PathKey;
 pub use server::PortSpec;
 pub use session::{Note, Session, SessionKey, SessionRef, SessionSetup};
 
+use crate::mutant::Mutant;
 use crate::tcp::{ClientPort, ServerPort};
 use client::Clients;
 use server::Servers;
@@ -189,14 +190,16 @@ fn end_turn(port: &mut impl Port, cx: &mut Cx, routed: bool, waiting: bool) -> W
     let work = port.end(cx);
     match (routed, waiting) {
         (true, _) => Work::Busy,
-        (false, true) => work.max(Work::Spin),
-        (false, false) => work,
+        (false, true) if !Mutant::NoWakeToTake.on() => work.max(Work::Spin),
+        (false, _) => work,
     }
 }
 
 /// Something is to be sent: the reactor must not sleep over it.
 fn soil(dirty: &mut bool, cx: &mut Cx) {
     *dirty = true;
-    let now = cx.now();
-    cx.wake_at(now);
+    if !Mutant::NoWakeToSend.on() {
+        let now = cx.now();
+        cx.wake_at(now);
+    }
 }

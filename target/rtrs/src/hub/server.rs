@@ -157,8 +157,9 @@ impl Hub {
         let Some(port) = &mut servers.port else { return Vec::new() };
         let lanes = servers.up.iter().filter_map(|up| {
             let Link::Up { lane, session, number, host, .. } = up.link else { return None };
-            let connections = port.connections_of(lane);
-            Some(ServerLane { lane, session, reactor: cx.id(), number, host, since: up.since, connections })
+            let (connections, stats) = (port.connections_of(lane), port.stats_of(lane));
+            let (reactor, since) = (cx.id(), up.since);
+            Some(ServerLane { lane, session, reactor, number, host, since, connections, stats })
         });
         lanes.collect()
     }

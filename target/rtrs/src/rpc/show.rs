@@ -3,6 +3,7 @@
 use crate::Id;
 use crate::client::PathState;
 use crate::sessions::{LaneInfo, ListenerInfo, PathInfo, ServedInfo, SessionInfo, policy_name};
+use crate::tcp::ServedPath;
 use serde_json::{Value, json};
 use std::time::SystemTime;
 
@@ -61,17 +62,8 @@ pub(super) fn session(info: &SessionInfo, host: Id) -> Value {
 fn state_of(lanes: &[LaneInfo]) -> &'static str {
     let worst = ["down", "connecting", "stalled"]
         .into_iter()
-        .find(|state| lanes.iter().any(|lane| state_of_lane(lane) == *state));
+        .find(|state| lanes.iter().any(|lane| lane.state() == *state));
     worst.unwrap_or(if lanes.is_empty() { "unused" } else { "up" })
-}
-
-fn state_of_lane(lane: &LaneInfo) -> &'static str {
-    match (lane.up, lane.lives) {
-        (Some(up), _) if up.stalled.is_some() => "stalled",
-        (Some(_), _) => "up",
-        (None, 0) => "connecting",
-        (None, _) => "down",
-    }
 }
 
 fn lane(lane: &LaneInfo) -> Value {
@@ -81,7 +73,7 @@ fn lane(lane: &LaneInfo) -> Value {
     };
     json!({
         "reactor": lane.reactor.0,
-        "state": state_of_lane(lane),
+        "state": lane.state(),
         "reason": reason,
         "life_since_ms": ms_since(lane.since),
         "last_death": lane.died.map(|why| why.to_string()),
@@ -89,6 +81,7 @@ fn lane(lane: &LaneInfo) -> Value {
         "lives": lane.lives,
         "users": lane.users,
         "under_way": lane.under_way,
+        "waiting_users": lane.waiting,
     })
 }
 
@@ -126,7 +119,12 @@ pub(super) fn served(info: &ServedInfo) -> Value {
             "reactor": lane.reactor.0,
             "number": lane.number,
             "life_since_ms": ms_since(lane.since),
-            "connections": lane.connections.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "connections": lane.connections.iter().map(|path| path.from.to_string()).collect::<Vec<_>>(),
+            "requests": lane.stats.requests,
+            "answers": lane.stats.answers,
+            "bytes_written": lane.stats.bytes_in,
+            "bytes_read": lane.stats.bytes_out,
+            "paths": lane.connections.iter().map(served_path).collect::<Vec<_>>(),
         })
     });
     json!({
@@ -134,6 +132,17 @@ pub(super) fn served(info: &ServedInfo) -> Value {
         "role": "server",
         "peer_host": info.peer.to_string(),
         "lanes": lanes.collect::<Vec<_>>(),
+    })
+}
+
+fn served_path(path: &ServedPath) -> Value {
+    json!({
+        "from": path.from.to_string(),
+        "path": path.path.to_string(),
+        "requests": path.stats.requests,
+        "answers": path.stats.answers,
+        "bytes_written": path.stats.bytes_in,
+        "bytes_read": path.stats.bytes_out,
     })
 }
 
@@ -149,11 +158,14 @@ pub(super) fn sessions_example() -> Value {
             "same_peer_as": [], "key": null, "key_error": null, "policy": "min_latency", "data_digest": true,
             "created_by_rpc": true, "users": 0, "queue_depth": 256, "max_io_size": 1_048_576,
             "lanes": [{"reactor": 0, "state": "up", "reason": null, "life_since_ms": 4011, "last_death": null,
-                "incarnation": 1, "lives": 1, "users": 0, "under_way": 0}],
+                "incarnation": 1, "lives": 1, "users": 0, "under_way": 0, "waiting_users": 0}],
             "paths": [{"path": "ip:127.0.0.1:4430", "state": "up", "reason": null, "changed_ms": 4011,
                 "latency_ns": 52_300, "requests": 0, "answers": 0, "bytes_written": 0, "bytes_read": 0,
                 "resends": 0, "connects": 1, "faults": 0}]},
         {"session": EXAMPLE_SESSION, "role": "server", "peer_host": host,
-            "lanes": [{"reactor": 0, "number": 0, "life_since_ms": 4011, "connections": ["127.0.0.1:53202"]}]}
+            "lanes": [{"reactor": 0, "number": 0, "life_since_ms": 4011, "connections": ["127.0.0.1:53202"],
+                "requests": 0, "answers": 0, "bytes_written": 0, "bytes_read": 0,
+                "paths": [{"from": "127.0.0.1:53202", "path": "8f0d1c52-77aa-4b3e-9a06-5d1e2f3c4b5a",
+                    "requests": 0, "answers": 0, "bytes_written": 0, "bytes_read": 0}]}]}
     ])
 }

@@ -237,6 +237,28 @@ pub struct Execute {
     pub buf: Option<BufId>,
 }
 
+/// What is counted of a connection at its server, or of all of a life's.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct ServedStats {
+    /// Requests that came, repeated ones included.
+    pub requests: u64,
+    /// Answers given, repeated ones included.
+    pub answers: u64,
+    /// Bytes of data that came with requests.
+    pub bytes_in: u64,
+    /// Bytes of data that went with answers.
+    pub bytes_out: u64,
+}
+
+impl ServedStats {
+    pub(super) fn add(&mut self, other: Self) {
+        self.requests += other.requests;
+        self.answers += other.answers;
+        self.bytes_in += other.bytes_in;
+        self.bytes_out += other.bytes_out;
+    }
+}
+
 /// What a server's users are told.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Link {

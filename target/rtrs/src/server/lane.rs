@@ -1,6 +1,6 @@
 //! Lanes: joined, begun, left, ended.
 
-use super::event::{Action, Admission, LaneRef, Link};
+use super::event::{Action, Admission, LaneRef, Link, ServedStats};
 use super::record::{Slot, State, Unconfirmed};
 use super::{Conn, Lane, Server};
 use crate::fault::{Death, Fault};
@@ -91,7 +91,9 @@ impl Server {
             draining: false,
             slots: vec![Slot::NEW; depth],
             conns: Vec::with_capacity(self.config.paths_max.min(8)),
+            gone: ServedStats::default(),
             executing: 0,
+            unleased: 0,
             lease_until: 0,
             alone_since: self.now,
             queue: VecDeque::with_capacity(depth),
@@ -130,29 +132,31 @@ impl Server {
             }
             self.drop_conn(rival, Fault::Replaced, true, out);
         }
-        let (paths_max, lease_ns, now) = (self.config.paths_max, self.config.limits.lease_ns, self.now);
+        let (paths_max, now) = (self.config.paths_max, self.now);
         let lane = self.lane_mut(at).expect("a lane that is joined is there");
         if lane.conns.len() >= paths_max {
             return Err(Fault::Refused(RefuseCause::WrongLane));
         }
         lane.conns.push(id);
-        lane.lease_until = lane.lease_until.max(admission.challenge.stamp + lease_ns);
         let place = id.0 as u32 as usize;
         if self.conns.len() <= place {
             self.conns.resize_with(place + 1, || None);
         }
         assert!(self.conns[place].is_none(), "connection {id:?} has the place of another");
         let unconfirmed = Unconfirmed::new(self.config.limits.depth);
-        self.conns[place] = Some(Conn { id, lane: at, path, number, heard: now, unconfirmed });
+        let stats = ServedStats::default();
+        self.conns[place] = Some(Conn { id, lane: at, path, number, heard: now, unconfirmed, stats });
+        self.renew(at, admission.challenge.stamp, out);
         Ok(())
     }
 
     /// A connection is over; `close` if it is to be closed from here.
     pub(super) fn drop_conn(&mut self, id: ConnId, fault: Fault, close: bool, out: &mut Vec<Action>) {
         let now = self.now;
-        let Some(lane) = self.conn(id).map(|conn| conn.lane) else { return };
+        let Some((lane, stats)) = self.conn(id).map(|conn| (conn.lane, conn.stats)) else { return };
         self.conns[id.0 as u32 as usize] = None;
         if let Some(lane) = self.lane_mut(lane) {
+            lane.gone.add(stats);
             lane.conns.retain(|&other| other != id);
             lane.alone_since = now;
         }
@@ -167,7 +171,7 @@ impl Server {
     /// Nothing of this life is executed from here on. It stays known while users have requests of it.
     pub(super) fn end_life(&mut self, at: LaneRef, why: Death, out: &mut Vec<Action>) {
         let Some(lane) = self.lane_mut(at).filter(|lane| !lane.draining) else { return };
-        lane.draining = true;
+        (lane.draining, lane.unleased) = (true, 0);
         lane.queue.clear();
         let conns = std::mem::take(&mut lane.conns);
         for (no, slot) in lane.slots.iter_mut().enumerate() {
@@ -175,7 +179,7 @@ impl Server {
                 State::Done | State::Executing => continue,
                 State::Waiting => None,
                 State::Granted(buf) => Some(buf),
-                State::Answered(_, buf) => buf,
+                State::Answered(_, buf) | State::Unleased(buf) => buf,
             };
             slot.state = State::Done;
             out.push(Action::Release { lane: at, at: slot.at(no), buf });
@@ -236,6 +240,8 @@ impl Lane {
     pub(super) fn check(&self) {
         let executing = self.slots.iter().filter(|slot| slot.state == State::Executing).count();
         assert_eq!(executing, self.executing as usize, "requests with users");
+        let unleased = self.slots.iter().filter(|slot| matches!(slot.state, State::Unleased(_))).count();
+        assert_eq!(unleased, self.unleased as usize, "requests that wait for the lease");
         let queued = self.slots.iter().filter(|slot| slot.queued).count();
         assert!(self.draining || queued == self.queue.len(), "who waits stands in the queue once");
     }

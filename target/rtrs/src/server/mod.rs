@@ -13,7 +13,8 @@ mod record;
 mod requests;
 
 pub use event::{
-    Action, Admission, Answered, Event, Execute, GateAction, GateEvent, LaneRef, Link, Place, Waiter,
+    Action, Admission, Answered, Event, Execute, GateAction, GateEvent, LaneRef, Link, Place, ServedStats,
+    Waiter,
 };
 pub use gate::{Gate, GateConfig};
 pub use record::SLOT_BYTES;
@@ -58,8 +59,12 @@ struct Lane {
     draining: bool,
     slots: Vec<Slot>,
     conns: Vec<ConnId>,
+    /// Of the connections that are gone.
+    gone: ServedStats,
     /// Requests that users have.
     executing: u32,
+    /// Requests that wait for the lease alone.
+    unleased: u32,
     /// Requests are executed before this.
     lease_until: Now,
     /// It has had no connection since.
@@ -77,6 +82,7 @@ struct Conn {
     number: u32,
     heard: Now,
     unconfirmed: Unconfirmed,
+    stats: ServedStats,
 }
 
 /// All lanes whose connections end on one reactor.
@@ -143,11 +149,7 @@ impl Server {
             return self.drop_conn(id, fault, true, out);
         }
         // A stamp from the future is nobody's: it proves no more than that the client is there now.
-        let proved = ping.echo.min(self.now);
-        let lease_ns = self.config.limits.lease_ns;
-        if let Some(lane) = self.lane_mut(lane) {
-            lane.lease_until = lane.lease_until.max(proved + lease_ns);
-        }
+        self.renew(lane, ping.echo.min(self.now), out);
         let frame = Frame::Pong { stamp: self.now, echo: ping.stamp };
         out.push(Action::Send { conn: id, frame });
     }
@@ -176,6 +178,19 @@ impl Server {
     /// The lane that a connection belongs to.
     pub fn lane_of(&self, conn: ConnId) -> Option<LaneRef> {
         self.conn(conn).map(|conn| conn.lane)
+    }
+
+    /// The path that a connection is of, and what was counted of it.
+    pub fn connection(&self, conn: ConnId) -> Option<(Id, ServedStats)> {
+        self.conn(conn).map(|conn| (conn.path, conn.stats))
+    }
+
+    /// What was counted of a life so far, on all connections that it had.
+    pub fn stats(&self, lane: LaneRef) -> ServedStats {
+        let Some(lane) = self.lane(lane) else { return ServedStats::default() };
+        let mut all = lane.gone;
+        lane.conns.iter().filter_map(|&id| self.conn(id)).for_each(|conn| all.add(conn.stats));
+        all
     }
 
     /// Is anything of this life left, be it only requests that users have?

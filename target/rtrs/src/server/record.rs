@@ -13,6 +13,8 @@ pub(super) enum State {
     Waiting,
     /// Memory is bound; the client was asked for the data.
     Granted(BufId),
+    /// All of it is here, and its client must show that it lives before it is executed.
+    Unleased(Option<BufId>),
     /// A user has it.
     Executing,
     /// Answered; kept until the client has said that it has the answer.

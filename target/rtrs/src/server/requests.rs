@@ -6,7 +6,7 @@ use super::{Lane, Server};
 use crate::fault::Fault;
 use crate::frame::{Frame, Reply, Request};
 use crate::mutant::Mutant;
-use crate::{BufId, ConnId, Direction, SlotNo, SlotUse};
+use crate::{BufId, ConnId, Direction, Now, SlotNo, SlotUse};
 
 impl Slot {
     /// The last use of the slot with this number.
@@ -63,6 +63,9 @@ impl Server {
             free(out);
             return self.drop_conn(id, fault, true, out);
         }
+        let conn = self.conn_mut(id).expect("it was there");
+        conn.stats.requests += 1;
+        conn.stats.bytes_in += u64::from(request.data_len());
         let lane = self.lane_mut(at).expect("a connection has a lane");
         let no = usize::from(request.at.slot.0);
         let slot = &mut lane.slots[no];
@@ -115,10 +118,36 @@ impl Server {
             }
             _ => {}
         }
-        if self.now >= lane.lease_until && !Mutant::NoLease.on() {
-            return Err(Fault::Lease);
-        }
         Ok(())
+    }
+
+    /// The client has returned a stamp that was sent at `proved`: its lane's lease holds so long, and what waited for that is executed.
+    pub(super) fn renew(&mut self, at: LaneRef, proved: Now, out: &mut Vec<Action>) {
+        let (now, lease_ns) = (self.now, self.config.limits.lease_ns);
+        let Some(lane) = self.lane_mut(at) else { return };
+        lane.lease_until = lane.lease_until.max(proved + lease_ns);
+        if now >= lane.lease_until || lane.unleased == 0 || Mutant::NoRenewal.on() {
+            return;
+        }
+        for no in 0..lane.slots.len() {
+            let lane = self.lane_mut(at).expect("it was there");
+            if let State::Unleased(buf) = lane.slots[no].state {
+                lane.unleased -= 1;
+                lane.slots[no].state = State::Waiting;
+                self.execute(at, SlotNo(no as u16), buf, out);
+            }
+        }
+    }
+
+    /// A use that was not executed and has what it needs: to its user, if the client is known to live.
+    fn begin(&mut self, at: LaneRef, no: SlotNo, buf: Option<BufId>, out: &mut Vec<Action>) {
+        let now = self.now;
+        let lane = self.lane_mut(at).expect("a connection has a lane");
+        if now < lane.lease_until || Mutant::NoLease.on() {
+            return self.execute(at, no, buf, out);
+        }
+        lane.slots[usize::from(no.0)].state = State::Unleased(buf);
+        lane.unleased += 1;
     }
 
     /// A use that was not executed: to its user if it has what it needs, else to the queue.
@@ -134,12 +163,12 @@ impl Server {
             }
             slot.state = State::Waiting;
             if buf.is_none() {
-                return self.execute(at, no, Some(bound), out);
+                return self.begin(at, no, Some(bound), out);
             }
             out.push(Action::Free(bound));
         }
         if slot.bytes == 0 || buf.is_some() {
-            return self.execute(at, no, buf, out);
+            return self.begin(at, no, buf, out);
         }
         slot.state = State::Waiting;
         let is_write = slot.direction == Direction::Write;
@@ -193,20 +222,16 @@ impl Server {
         if self.waiting() != Some(waiter) {
             return out.push(Action::Free(buf));
         }
-        let now = self.now;
         let at = waiter.lane;
         self.hungry.pop_front();
         let lane = self.lane_mut(at).expect("who waits is there");
         lane.queue.pop_front();
         let hungry = !lane.queue.is_empty();
-        let valid = now < lane.lease_until || Mutant::NoLeaseAtBound.on();
         let slot = &mut lane.slots[usize::from(waiter.at.slot.0)];
         slot.queued = false;
         let (conn, direction) = (slot.conn, slot.direction);
         match direction {
             Direction::Write => slot.state = State::Granted(buf),
-            // Kept for the copy that a new connection will bring.
-            Direction::Read if !valid => slot.state = State::Granted(buf),
             Direction::Read => {}
         }
         if hungry {
@@ -217,8 +242,10 @@ impl Server {
                 out.push(Action::Send { conn, frame: Frame::Grant(waiter.at) });
             }
             Direction::Write => {}
-            Direction::Read if valid => self.execute(at, waiter.at.slot, Some(buf), out),
-            Direction::Read => self.drop_conn(conn, Fault::Lease, true, out),
+            Direction::Read if Mutant::NoLeaseAtBound.on() => {
+                self.execute(at, waiter.at.slot, Some(buf), out);
+            }
+            Direction::Read => self.begin(at, waiter.at.slot, Some(buf), out),
         }
     }
 
@@ -268,6 +295,8 @@ impl Server {
             );
         }
         conn.unconfirmed.push(reply.at);
+        conn.stats.answers += 1;
+        conn.stats.bytes_out += u64::from(reply.bytes);
         out.push(Action::Reply { conn: id, lane: conn.lane, reply });
     }
 

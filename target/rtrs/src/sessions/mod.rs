@@ -24,12 +24,13 @@ use crate::Id;
 use crate::client::Policy;
 use crate::hub::{Hub, Note};
 use listeners::Listener;
-use peers::Peer;
+use peers::{Peer, served};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 use tgt_keyring::Keyring;
 use tgt_reactor::{Cx, Handle};
 
@@ -76,6 +77,12 @@ struct State {
     to_retire: Vec<(usize, Id)>,
 }
 
+impl std::fmt::Debug for Sessions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Sessions").field("host", &self.host).finish_non_exhaustive()
+    }
+}
+
 impl Sessions {
     /// Nothing listens, no session is there.
     ///
@@ -120,6 +127,20 @@ impl Sessions {
         self.host
     }
 
+    /// All sessions that lead from here and to here, as they are now, or an error `within` this time.
+    ///
+    /// # Errors
+    /// A reactor does not answer in time.
+    pub fn figures(&self, within: Duration) -> Result<(Vec<SessionInfo>, Vec<ServedInfo>), SessionsError> {
+        let end = Instant::now() + within;
+        let answers = self.ask_hubs_within(
+            || end.saturating_duration_since(Instant::now()),
+            |hub, cx| (hub.client_lanes(cx), hub.server_lanes(cx)),
+        )?;
+        let (ours, theirs): (Vec<_>, Vec<_>) = answers.into_iter().unzip();
+        Ok((self.infos(&ours.concat()), served(theirs.concat())))
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -133,10 +154,19 @@ impl Sessions {
         &self,
         question: impl Fn(&Rc<Hub>, &mut Cx) -> A + Clone + Send + 'static,
     ) -> Result<Vec<A>, SessionsError> {
+        self.ask_hubs_within(|| Handle::CALL_TIMEOUT, question)
+    }
+
+    /// The same, waiting for each reactor no longer than `patience` says then.
+    fn ask_hubs_within<A: Send + 'static>(
+        &self,
+        patience: impl Fn() -> Duration,
+        question: impl Fn(&Rc<Hub>, &mut Cx) -> A + Clone + Send + 'static,
+    ) -> Result<Vec<A>, SessionsError> {
         let mut answers = Vec::new();
         for reactor in self.reactors.iter() {
             let question = question.clone();
-            let answer = reactor.call(move |reactor| {
+            let answer = reactor.call_within(patience(), move |reactor| {
                 let hub = reactor.cx().local::<Hub>()?;
                 Some(question(&hub, reactor.cx()))
             })?;

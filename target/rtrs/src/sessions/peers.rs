@@ -340,16 +340,20 @@ impl Sessions {
     pub fn sessions(&self) -> Result<Vec<SessionInfo>, SessionsError> {
         let lanes: Vec<ClientLane> =
             self.ask_hubs(|hub, cx| hub.client_lanes(cx))?.into_iter().flatten().collect();
+        Ok(self.infos(&lanes))
+    }
+
+    pub(super) fn infos(&self, lanes: &[ClientLane]) -> Vec<SessionInfo> {
         let state = self.state();
         let alive = state.peers.iter().filter(|peer| peer.session.strong_count() > 0);
-        let mut all: Vec<SessionInfo> = alive.map(|peer| peer.info(&lanes)).collect();
+        let mut all: Vec<SessionInfo> = alive.map(|peer| peer.info(lanes)).collect();
         let peers: Vec<(Id, Option<Id>)> = all.iter().map(|info| (info.id, info.peer)).collect();
         for info in &mut all {
             let same =
                 peers.iter().filter(|(id, peer)| *id != info.id && peer.is_some() && *peer == info.peer);
             info.same_peer = same.map(|(id, _)| *id).collect();
         }
-        Ok(all)
+        all
     }
 
     /// All sessions of others that lead here.
@@ -357,11 +361,7 @@ impl Sessions {
     /// # Errors
     /// A reactor does not answer.
     pub fn served(&self) -> Result<Vec<ServedInfo>, SessionsError> {
-        let mut by_session = BTreeMap::<(Id, Id), Vec<ServerLane>>::new();
-        for lane in self.ask_hubs(|hub, cx| hub.server_lanes(cx))?.into_iter().flatten() {
-            by_session.entry((lane.session, lane.host)).or_default().push(lane);
-        }
-        Ok(by_session.into_iter().map(|((id, peer), lanes)| ServedInfo { id, peer, lanes }).collect())
+        Ok(served(self.ask_hubs(|hub, cx| hub.server_lanes(cx))?.concat()))
     }
 
     fn check(&self, spec: &PeerSpec) -> Result<(), SessionsError> {
@@ -402,6 +402,15 @@ impl Sessions {
         }
         Ok(Some(session))
     }
+}
+
+/// The lanes of each session of others.
+pub(super) fn served(lanes: Vec<ServerLane>) -> Vec<ServedInfo> {
+    let mut by_session = BTreeMap::<(Id, Id), Vec<ServerLane>>::new();
+    for lane in lanes {
+        by_session.entry((lane.session, lane.host)).or_default().push(lane);
+    }
+    by_session.into_iter().map(|((id, peer), lanes)| ServedInfo { id, peer, lanes }).collect()
 }
 
 fn no_such(name: &str, have: &str) -> SessionsError {

@@ -10,15 +10,17 @@ mod server;
 
 pub use client::{ClientEvent, ClientPort, Done, LaneNo, PathAddress, Refusal, Submission};
 pub use server::{
-    Answer, DoorFigures, DoorNo, Incoming, ServerEvent, ServerPort, ServerPortConfig, Spread, Stray,
+    Answer, DoorFigures, DoorNo, Incoming, ServedPath, ServerEvent, ServerPort, ServerPortConfig, Spread,
+    Stray,
 };
 
 use crate::Fault;
 use crate::codec::{self, HEAD};
 use crate::frame::{Frame, USER_MAX};
+use crate::pace::Pace;
 use crc_fast::{CrcAlgorithm, Digest};
 use tgt_env::bufs::Bufs;
-use tgt_sock::{Cause, GroupOptions, Stream};
+use tgt_sock::{Cause, GroupOptions, Progress, Stream};
 
 /// Most bytes of a header and a user header.
 const HEADS: usize = HEAD + USER_MAX as usize;
@@ -31,9 +33,17 @@ fn group_options() -> GroupOptions {
 /// Data is queued on a stream while less than this is: beats wait behind no more, and a slow path keeps its lease.
 const QUEUED_MAX: usize = 1 << 20;
 
-/// Whether a stream has enough to send for now. What waits goes on with its next `Sent`.
-fn has_plenty(stream: &Stream<'_>) -> bool {
-    group_options().queue_bytes as usize - stream.room().bytes >= QUEUED_MAX
+/// Whether a stream has enough to send for now. What waits goes on with its next `Sent`, or when it is looked at next.
+fn has_plenty(stream: &Stream<'_>, pace: &Pace) -> bool {
+    stream.queued_bytes() >= QUEUED_MAX || !pace.admits(stream.queued_total())
+}
+
+/// How far a stream has come. What the system does not say is no sign of life.
+fn look(stream: &mut Stream<'_>) -> Progress {
+    stream.progress().unwrap_or_else(|error| {
+        tracing::warn!(%error, peer = %stream.peer(), "how far a session's connection has come is not known");
+        Progress::default()
+    })
 }
 
 /// CRC32C of the first `len` bytes.

@@ -28,7 +28,8 @@ pub(crate) fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !condition() {
         assert!(Instant::now() < deadline, "waited in vain: {what}");
-        std::thread::yield_now();
+        // Whoever is waited for needs the core.
+        std::thread::park_timeout(Duration::from_micros(200));
     }
 }
 

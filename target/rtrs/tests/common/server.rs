@@ -82,6 +82,16 @@ impl ServerRig {
 
     /// One that writes down what it executes, before it answers.
     pub(crate) fn recording(key: Key, at: SocketAddr, memory_max: u64, recorder: Option<Recorder>) -> Self {
+        Self::configured(key, at, ServerConfig::default(), memory_max, recorder)
+    }
+
+    pub(crate) fn configured(
+        key: Key,
+        at: SocketAddr,
+        mut server: ServerConfig,
+        memory_max: u64,
+        recorder: Option<Recorder>,
+    ) -> Self {
         let reactors = reactors();
         let handle = reactors.handles()[0].clone();
         let (executed, figures) = (Arc::new(AtomicU64::new(0)), Arc::new(Mutex::new((0, 0, 0))));
@@ -91,7 +101,6 @@ impl ServerRig {
         handle
             .spawn(move |reactor: &mut tgt_reactor::Reactor| {
                 let gate = GateConfig::new(Id([9; 16]), Arc::new(key));
-                let mut server = ServerConfig::default();
                 server.limits.data_max = server.limits.data_max.min(memory_max as u32);
                 let config = ServerPortConfig { gate, server, listen: ListenOn::new(at), memory_max };
                 let port = ServerPort::new(reactor.cx(), config).expect("it listens");

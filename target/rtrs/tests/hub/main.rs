@@ -4,6 +4,7 @@ mod rig;
 
 use rig::{Rig, Server, User, wait_until};
 use std::sync::atomic::Ordering::SeqCst;
+use std::time::{Duration, Instant};
 use tgt_rtrs::client::{Link, SubmitError};
 use tgt_rtrs::frame::Refused;
 use tgt_rtrs::hub::Hub;
@@ -34,6 +35,19 @@ fn two_users_share_a_lane_and_each_gets_his_own_answers() {
     let server_lanes = rig.server_lanes();
     assert_eq!(server_lanes.len(), 1);
     assert_eq!((server_lanes[0].session, server_lanes[0].connections.len()), (session.id(), 2));
+    let counted = |counter: fn(&tgt_rtrs::client::PathStats) -> u64| {
+        paths.iter().map(|path| counter(&path.stats)).sum()
+    };
+    let theirs = tgt_rtrs::server::ServedStats {
+        requests: counted(|stats| stats.requests),
+        answers: counted(|stats| stats.answers),
+        bytes_in: counted(|stats| stats.bytes_out),
+        bytes_out: counted(|stats| stats.bytes_in),
+    };
+    assert_eq!(server_lanes[0].stats, theirs, "both ends count the same");
+    assert!(theirs.bytes_in > 0 && theirs.bytes_out > 0, "{theirs:?}");
+    let by_path = server_lanes[0].connections.iter().map(|path| path.stats.requests).sum::<u64>();
+    assert_eq!(by_path, theirs.requests, "no connection was lost");
 }
 
 #[test]
@@ -53,15 +67,81 @@ fn one_request_at_a_time_finds_no_reactor_asleep_over_it() {
     }
 }
 
-#[test]
-fn a_request_that_the_clock_began_is_sent_before_the_reactor_sleeps() {
+/// Whether `condition` comes true before `end`.
+fn in_time(end: Instant, condition: impl Fn() -> bool) -> bool {
+    while !condition() {
+        if Instant::now() > end {
+            return false;
+        }
+        std::thread::yield_now();
+    }
+    true
+}
+
+/// A user whose reactor sleeps between his requests, and nothing but the clock wakes it. `spoil` is done once all is up.
+/// `true`: all his requests ended within `patience`.
+fn the_clock_wakes_it_to_send(patience: Duration, spoil: fn(&Rig)) -> bool {
     let rig = Rig::start();
     let _server = Server::spawn(&rig);
     let session = rig.session(1);
     let user = User::spawn(&rig, &session, 1);
-    // Sent with the next beat instead, 100 ms later each, they would not end in time.
-    user.load_by_clock(600);
-    user.wait_for("all requests end", |log| log.done == 600);
+    user.load(1, 1);
+    user.wait_for("it works", |log| log.done == 1);
+    spoil(&rig);
+    // Sent with the next beat instead, 100 ms later each, they do not end in time.
+    user.load_by_clock(400);
+    in_time(Instant::now() + patience, || user.log().done == 401)
+}
+
+/// A user who takes no events for a while: one waits for him. `true`: his reactor stayed awake for many turns within `patience`.
+fn it_does_not_sleep_over_an_event(patience: Duration, spoil: fn(&Rig)) -> bool {
+    let rig = Rig::start();
+    let server = Server::spawn(&rig);
+    let session = rig.session(1);
+    let user = User::spawn(&rig, &session, 1);
+    server.hold(1, true);
+    user.load(1, 1);
+    wait_until("it is with the server", || server.held.load(SeqCst) == 1);
+    spoil(&rig);
+    user.be_deaf(true);
+    server.hold(1, false);
+    wait_until("it is answered", || rig.client_lanes()[0].under_way == 0);
+    let turns = || rig.handles[0].stats().snapshot().turns;
+    let before = turns();
+    // Asleep, it makes some tens of turns a second.
+    let awake = in_time(Instant::now() + patience, || turns() > before + 20_000);
+    user.be_deaf(false);
+    user.wait_for("he is told", |log| log.done == 1);
+    awake
+}
+
+const BOUND: Duration = Duration::from_secs(30);
+
+#[test]
+fn a_request_that_the_clock_began_is_sent_before_the_reactor_sleeps() {
+    assert!(the_clock_wakes_it_to_send(BOUND, |_| ()), "requests waited for something else");
+}
+
+#[test]
+fn a_reactor_does_not_sleep_over_an_event_that_nobody_takes() {
+    assert!(it_does_not_sleep_over_an_event(BOUND, |_| ()), "it slept");
+}
+
+/// Both tests above fail when the wake-up that they are there for is taken out.
+#[cfg(feature = "mutants")]
+#[test]
+fn every_lost_wake_up_is_noticed() {
+    use tgt_rtrs::mutant::Mutant;
+    fn on_reactors(rig: &Rig, mutant: Mutant) {
+        rig.handles
+            .iter()
+            .for_each(|reactor| reactor.call(move |_| Mutant::set(Some(mutant))).expect("an answer"));
+    }
+    // Long enough for either with its wake-up, and far too short without.
+    let patience = Duration::from_secs(8);
+    assert!(!the_clock_wakes_it_to_send(patience, |rig| on_reactors(rig, Mutant::NoWakeToSend)));
+    assert!(!it_does_not_sleep_over_an_event(patience, |rig| on_reactors(rig, Mutant::NoWakeToTake)));
+    assert_eq!(Mutant::WAKES, [Mutant::NoWakeToSend, Mutant::NoWakeToTake]);
 }
 
 #[test]

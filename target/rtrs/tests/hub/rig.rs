@@ -257,6 +257,8 @@ struct Load {
     up: bool,
     /// Submits a while after its last request ended, woken by the clock alone.
     paced: bool,
+    /// Takes no events.
+    deaf: bool,
     due: Ticks,
     log: Arc<Mutex<Log>>,
 }
@@ -284,6 +286,7 @@ impl User {
                 waits: false,
                 up: false,
                 paced: false,
+                deaf: false,
                 due: Ticks::ZERO,
                 log,
             };
@@ -317,6 +320,11 @@ impl User {
     /// As [`Self::load`], one at a time, each begun by the clock and by nothing else.
     pub(crate) fn load_by_clock(&self, requests: u64) {
         self.with(move |_, load, _| (load.left, load.depth, load.paced) = (requests, 1, true));
+    }
+
+    /// Takes no events, or does again.
+    pub(crate) fn be_deaf(&self, deaf: bool) {
+        self.with(move |_, load, _| load.deaf = deaf);
     }
 
     pub(crate) fn submit_now(&self) -> Option<Refusal> {
@@ -416,6 +424,9 @@ impl Poller for UserPoller {
         let UserPoller(loads, id) = self;
         let mut users = loads.users.borrow_mut();
         let Some((_, load)) = users.iter_mut().find(|(there, _)| there == id) else { return Work::Over };
+        if load.deaf {
+            return Work::Idle;
+        }
         if load.take_events(&loads.hub, *id) {
             load.due = cx.now() + Ticks::from_duration(Duration::from_millis(2));
         }

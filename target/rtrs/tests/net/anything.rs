@@ -1,4 +1,4 @@
-//! Anything that can break, in any order, with too little memory: for ten seconds, or `RTRS_NET_SECONDS=n`.
+//! Anything that can break, in any order, with too little memory: for five seconds, or `RTRS_NET_SECONDS=n`.
 
 use crate::bed::{CLIENT, Family, Hosts, SERVER, go_on, own_files, tell};
 use crate::common::{ClientRig, Load, ServerRig, executed, figure, wait_until};
@@ -10,7 +10,7 @@ use tgt_rtrs::{Id, PathNo};
 
 fn seconds() -> u64 {
     std::env::var("RTRS_NET_SECONDS")
-        .map_or(10, |seconds| seconds.parse().expect("RTRS_NET_SECONDS: a number"))
+        .map_or(5, |seconds| seconds.parse().expect("RTRS_NET_SECONDS: a number"))
 }
 
 /// One thing breaks, or is whole again.

@@ -4,18 +4,37 @@ use crate::common::process::{self, Process};
 use crate::common::{ClientRig, Load, Recorder, ServerRig, any_key, executed, figure, wait_until};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard};
+use std::process::{Command, Stdio};
 use tempfile::TempDir;
 use test_net::{Error, Net, Node, tell_skipped};
 use tgt_rtrs::client::Link;
+use tgt_rtrs::server::ServerConfig;
 
 pub(crate) const CLIENT: &str = "client";
 pub(crate) const SERVER: &str = "server";
-const MEMORY: u64 = 64 << 20;
+pub(crate) const MEMORY: u64 = 64 << 20;
 const DEPTH: u64 = 32;
 
-/// Tests of this file count files that are open: they run one after the other.
-static ALONE: Mutex<()> = Mutex::new(());
+/// Set in the process of one test.
+const ALONE: &str = "RTRS_NET_ALONE";
+
+/// Runs the test that calls this in a process of its own, this program started again, unless this is one. Tests count the files
+/// that a process has open, and most of their time they wait: so they can run at the same time. `true`: go on here; `false`: it
+/// was done.
+fn in_own_process() -> bool {
+    let thread = std::thread::current();
+    // Where libtest runs one test at a time it has no thread for it.
+    let name = thread.name().filter(|name| *name != "main");
+    let (Some(name), None) = (name, std::env::var_os(ALONE)) else { return true };
+    let mut command = Command::new(std::env::current_exe().expect("this program"));
+    command.args(["--exact", name, "--nocapture"]).env(ALONE, name);
+    // Panics and figures go where ours do.
+    let outcome =
+        command.stdin(Stdio::null()).stderr(Stdio::inherit()).output().expect("this program can be run");
+    let said = String::from_utf8_lossy(&outcome.stdout);
+    assert!(outcome.status.success() && said.contains("1 passed"), "{name}: {}\n{said}", outcome.status);
+    false
+}
 
 /// Which addresses the paths have.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -29,13 +48,14 @@ pub(crate) struct Hosts {
     pub(crate) net: Net,
     family: Family,
     folder: TempDir,
-    _alone: MutexGuard<'static, ()>,
 }
 
 impl Hosts {
+    /// `None`: the test cannot run here, or has run in a process of its own.
     pub(crate) fn or_skip(family: Family) -> Option<Self> {
-        // A test that failed has left nothing behind.
-        let alone = ALONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if !in_own_process() {
+            return None;
+        }
         let net = Net::with_cards_or_skip(&[CLIENT, SERVER], 2)?;
         if family == Family::V6 && net.node(SERVER).address6_on(0).is_none() {
             let (what, remedy) = ("no IPv6 in this kernel", "boot without ipv6.disable=1");
@@ -43,7 +63,7 @@ impl Hosts {
             return None;
         }
         let folder = tempfile::tempdir().expect("a folder");
-        Some(Self { net, family, folder, _alone: alone })
+        Some(Self { net, family, folder })
     }
 
     /// Where the server listens: at all of its addresses.
@@ -76,8 +96,13 @@ impl Hosts {
 
     /// With so much data memory.
     pub(crate) fn start_server_with(&self, memory_max: u64) -> ServerRig {
+        self.start_server_as(ServerConfig::default(), memory_max)
+    }
+
+    pub(crate) fn start_server_as(&self, config: ServerConfig, memory_max: u64) -> ServerRig {
         let record = Some(Recorder::new(&self.record()));
-        on(self.net.node(SERVER), || ServerRig::recording(any_key(), self.anywhere(), memory_max, record))
+        let start = || ServerRig::configured(any_key(), self.anywhere(), config, memory_max, record);
+        on(self.net.node(SERVER), start)
     }
 
     /// A server in its own process, and where it listens.

@@ -5,7 +5,7 @@ mod pair;
 use pair::{MS, Pair, key};
 use std::sync::Arc;
 use test_alloc_counter::{Counter, allocations};
-use tgt_rtrs::client::{Link, Permit, Policy, SubmitError};
+use tgt_rtrs::client::{self, Link, Permit, Policy, SubmitError};
 use tgt_rtrs::frame::{Frame, Hand, Hello, KeyName, RefuseCause, Request};
 use tgt_rtrs::server::{Gate, GateAction, GateConfig, GateEvent, Place};
 use tgt_rtrs::{ConnId, Death, Direction, Fault, Id, Incarnation, Key, Life, UserId};
@@ -103,6 +103,115 @@ fn a_silent_path_is_noticed_in_time_and_its_requests_go_elsewhere() {
     assert!(silent, "{:?}", pair.closed);
 }
 
+/// A pair with a ping out behind a mebibyte of data, and the one path cut off from everything but what a test says of it.
+fn behind_data() -> Pair {
+    let mut pair = up(1, 4);
+    pair.wait(3000);
+    pair.submit(1, Direction::Write, 10);
+    pair.pass();
+    let conn = pair.conn(0);
+    pair.cut.push(conn);
+    pair.signs.queued = 1 << 20;
+    pair.wait(100);
+    assert!(pair.closed.is_empty(), "{:?}", pair.closed);
+    pair
+}
+
+/// How long it takes from now until the client calls the path silent, with `grow` every 5 ms.
+fn silent_after(pair: &mut Pair, most_ms: u64, grow: impl Fn(&mut client::Signs)) -> Option<u64> {
+    let began = pair.now;
+    while pair.closed.is_empty() && pair.now - began < most_ms * MS {
+        grow(&mut pair.signs);
+        pair.now += 5 * MS;
+        pair.tick_client();
+    }
+    let silent = matches!(pair.closed[..], [("client", Fault::Silent { .. })]);
+    assert!(silent || pair.closed.is_empty(), "{:?}", pair.closed);
+    silent.then(|| (pair.now - began) / MS)
+}
+
+#[test]
+fn a_path_on_which_own_data_gets_on_is_slow_and_not_dead_until_that_ends() {
+    let mut pair = behind_data();
+    assert_eq!(silent_after(&mut pair, 5000, |signs| signs.acknowledged += 1000), None);
+    // Nothing moves any more: noticed as soon as on any other path.
+    let ms = silent_after(&mut pair, 5000, |_| ()).expect("it is dead");
+    assert!((650..=755).contains(&ms), "{ms} ms");
+}
+
+#[test]
+fn a_path_on_which_bytes_of_an_answer_come_is_slow_and_not_dead_until_that_ends() {
+    let mut pair = behind_data();
+    assert_eq!(silent_after(&mut pair, 5000, |signs| signs.came += 1000), None);
+    let ms = silent_after(&mut pair, 5000, |_| ()).expect("it is dead");
+    assert!((650..=755).contains(&ms), "{ms} ms");
+}
+
+#[test]
+fn a_peer_whose_host_has_the_ping_and_that_does_not_answer_is_dead_whatever_its_host_goes_on_taking() {
+    let mut pair = behind_data();
+    let acknowledged = 1 << 20;
+    pair.signs = client::Signs { came: 0, queued: 2 << 20, acknowledged };
+    let ms = silent_after(&mut pair, 5000, |signs| signs.acknowledged += 1000).expect("it is dead");
+    assert!((650..=755).contains(&ms), "{ms} ms");
+}
+
+/// A request that was under way for longer than its lease, as on a path that is very slow; and its connection.
+fn after_its_lease() -> (Pair, ConnId) {
+    let mut pair = up(1, 4);
+    pair.submit(1, Direction::Write, 10);
+    let (conn, request) = pair.to_server.pop_front().expect("the request");
+    // The ping behind it stays behind it.
+    for _ in 0..620 {
+        pair.now += 5 * MS;
+        pair.signs.came += 1;
+        pair.tick_client();
+    }
+    pair.reach_server(conn, request);
+    assert!(pair.executed.is_empty(), "its client may be dead: {:?}", pair.executed);
+    assert!(pair.closed.is_empty(), "{:?}", pair.closed);
+    (pair, conn)
+}
+
+#[test]
+fn a_request_that_comes_after_its_lease_waits_until_its_client_shows_that_it_lives() {
+    let (mut pair, _) = after_its_lease();
+    // The ping that comes first was sent long ago.
+    let (conn, ping) = pair.to_server.pop_front().expect("a ping");
+    pair.reach_server(conn, ping);
+    assert!(pair.executed.is_empty(), "an old stamp proves nothing: {:?}", pair.executed);
+    pair.pass();
+    pair.wait(105);
+    assert_eq!(pair.executed.len(), 1, "the next ping has returned a new stamp");
+    pair.answer();
+    pair.pass();
+    assert_eq!(pair.completed.len(), 1);
+    assert!(pair.closed.is_empty(), "{:?}", pair.closed);
+}
+
+#[test]
+fn a_request_that_waits_for_the_lease_is_executed_once_when_it_is_sent_again_and_never_after_the_life() {
+    for dies in [false, true] {
+        let (mut pair, conn) = after_its_lease();
+        pair.to_server.clear();
+        if dies {
+            pair.end_life();
+        } else {
+            pair.lose(conn);
+        }
+        pair.wait(500);
+        assert_eq!(pair.executed.len(), usize::from(!dies), "{:?}", pair.executed);
+        if dies {
+            assert!(matches!(pair.completed[..], [(1, Err(_))]), "{:?}", pair.completed);
+            assert_eq!(pair.released, 1, "its memory is let go");
+        } else {
+            pair.answer();
+            pair.pass();
+            assert!(matches!(pair.completed[..], [(1, Ok(_))]), "{:?}", pair.completed);
+        }
+    }
+}
+
 #[test]
 fn beats_are_rare_without_requests() {
     let mut pair = up(1, 4);
@@ -133,6 +242,55 @@ fn a_server_out_of_reach_ends_the_life_only_after_its_lease() {
         "{:?}",
         pair.links
     );
+}
+
+/// Both paths are cut for so long; returns how long it takes from then until the life resumes, and until both are up, ms.
+fn resumes_after(cut_ms: u64) -> (u64, u64) {
+    let mut pair = up(2, 4);
+    pair.wait(1000);
+    pair.submit(1, Direction::Write, 10);
+    (pair.dark, pair.cut) = (true, pair.proved.clone());
+    pair.wait(cut_ms);
+    assert!(matches!(pair.links.last(), Some(Link::Stalled { .. })), "{:?}", pair.links);
+    pair.dark = false;
+    let healed = pair.now;
+    let ms_until = |pair: &mut Pair, what: fn(&Pair) -> bool| {
+        while !what(pair) {
+            pair.wait(5);
+            assert!(pair.now - healed < 5000 * MS, "{:?}", pair.links);
+        }
+        (pair.now - healed) / MS
+    };
+    let resumed = ms_until(&mut pair, |pair| matches!(pair.links.last(), Some(Link::Resumed)));
+    let both = ms_until(&mut pair, |pair| {
+        pair.client.paths().all(|(_, _, state, _)| state == client::PathState::Up)
+    });
+    (resumed, both)
+}
+
+#[test]
+fn a_stalled_life_resumes_soon_after_its_network_is_whole_however_long_that_was_cut() {
+    // The path that is idle is found silent after 1.65 s.
+    for cut_ms in (1700..3900).step_by(55) {
+        let (resumed, both) = resumes_after(cut_ms);
+        assert!(resumed <= 410 && both <= resumed + 275, "{resumed} and {both} ms after {cut_ms} ms");
+    }
+}
+
+#[test]
+fn a_dead_host_is_tried_often_only_while_its_life_hangs_on_it() {
+    let mut pair = up(2, 4);
+    (pair.dark, pair.cut) = (true, pair.proved.clone());
+    while !matches!(pair.links.last(), Some(Link::Dead { .. })) {
+        pair.wait(5);
+        assert!(pair.now < 20_000 * MS, "{:?}", pair.links);
+    }
+    assert!((10..=50).contains(&pair.dials), "{} attempts in 5 s on two paths", pair.dials);
+    // Until the pause has grown.
+    pair.wait(10_000);
+    pair.dials = 0;
+    pair.wait(20_000);
+    assert!((10..=30).contains(&pair.dials), "{} attempts in 20 s on two paths", pair.dials);
 }
 
 #[test]

@@ -41,8 +41,11 @@ pub(crate) struct Pair {
     pub(crate) released: u64,
     pub(crate) pings: u64,
     pub(crate) proved: Vec<ConnId>,
+    pub(crate) dials: u64,
     /// Connections that the test made deaf and dumb.
     pub(crate) cut: Vec<ConnId>,
+    /// What the streams of all connections show.
+    pub(crate) signs: client::Signs,
     /// New connections get nowhere.
     pub(crate) dark: bool,
     client_actions: Vec<client::Action>,
@@ -81,7 +84,9 @@ impl Pair {
             released: 0,
             pings: 0,
             proved: Vec::new(),
+            dials: 0,
             cut: Vec::new(),
+            signs: client::Signs::default(),
             dark: false,
             client_actions: Vec::with_capacity(64),
             server_actions: Vec::with_capacity(64),
@@ -273,6 +278,10 @@ impl Pair {
                 self.pings += u64::from(matches!(frame, Frame::Ping(_)));
                 self.to_server.push_back((conn, frame));
             }
+            client::Action::Look { conn } => {
+                let event = client::Event::Looked { conn, signs: self.signs };
+                self.client.on(self.now, event, &mut self.client_actions);
+            }
             client::Action::Close { fault, .. } => self.closed.push(("client", fault)),
             client::Action::Complete { tag, result, .. } => self.completed.push((tag, result)),
             client::Action::Permit { permit, .. } => self.permits.push(permit),
@@ -282,6 +291,7 @@ impl Pair {
     }
 
     fn connect(&mut self, conn: ConnId, _: PathNo) {
+        self.dials += 1;
         if self.dark {
             return;
         }

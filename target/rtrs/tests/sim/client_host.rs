@@ -1,9 +1,10 @@
 //! A client's process: its lane, its connections, its users with their requests.
 
 use crate::net::{Secret, pattern};
+use crate::pacing::Sender;
 use crate::stream::Receiver;
 use std::collections::{HashMap, HashSet};
-use tgt_rtrs::client::{Action, Ask, Client, Config, Event, Expected, Link, Permit, UserNo};
+use tgt_rtrs::client::{Action, Ask, Client, Config, Event, Expected, Link, Permit, Signs, UserNo};
 use tgt_rtrs::codec::{Expect, Side};
 use tgt_rtrs::frame::{Frame, Hand, KeyName};
 use tgt_rtrs::{ConnId, Direction, Fault, Id, Key, SlotUse, UserId, crc32c};
@@ -19,6 +20,10 @@ struct Conn {
     wire: usize,
     receiver: Receiver<Option<Expected>>,
     digest: bool,
+    came: u64,
+    sender: Sender<Frame>,
+    /// Answers received, as the last beat said: a request that it overtook says no less.
+    seen: u32,
 }
 
 /// What the world has to do for it.
@@ -33,6 +38,11 @@ pub(crate) enum Out {
     },
     Close {
         wire: usize,
+    },
+    /// How much of what was sent has the other host?
+    Look {
+        wire: usize,
+        conn: ConnId,
     },
     /// The request of this tag ended; `Ok` with status.
     Done {
@@ -51,6 +61,8 @@ pub(crate) struct ClientHost {
     pub(crate) wanted: Vec<Vec<(u64, Direction, u32)>>,
     asked: HashSet<UserNo>,
     actions: Vec<Action>,
+    /// Bytes of the largest data, for the paces of its connections.
+    bytes_max: u32,
     pub(crate) dead_told: u64,
 }
 
@@ -60,6 +72,7 @@ impl ClientHost {
         key: Option<Secret>,
         users: usize,
         paths: usize,
+        bytes_max: u32,
         rng: &mut fastrand::Rng,
     ) -> Self {
         config.session = Id(rng.u128(..).to_le_bytes());
@@ -71,7 +84,7 @@ impl ClientHost {
         }
         let wanted = users.iter().map(|_| Vec::new()).collect();
         let (kept, conns, asked) = (HashMap::new(), HashMap::new(), HashSet::new());
-        Self { lane, users, kept, conns, wanted, asked, actions: Vec::new(), dead_told: 0 }
+        Self { lane, users, kept, conns, wanted, asked, actions: Vec::new(), bytes_max, dead_told: 0 }
     }
 
     /// A request that a user wants to make.
@@ -136,7 +149,8 @@ impl ClientHost {
         out: &mut Vec<Out>,
     ) {
         let receiver = Receiver::new(Expect::hand(Side::Server));
-        self.conns.insert(conn, Conn { wire, receiver, digest: false });
+        let sender = Sender::new(self.bytes_max);
+        self.conns.insert(conn, Conn { wire, receiver, digest: false, came: 0, sender, seen: 0 });
         self.lane.on(now, Event::Connected { conn, nonce }, &mut self.actions);
         self.settle(now, out);
     }
@@ -181,6 +195,7 @@ impl ClientHost {
     pub(crate) fn received(&mut self, now: u64, id: ConnId, bytes: &[u8], out: &mut Vec<Out>) {
         if let Some(conn) = self.conns.get_mut(&id) {
             conn.receiver.push(bytes);
+            conn.came += bytes.len() as u64;
             self.lane.on(now, Event::Heard { conn: id }, &mut self.actions);
         }
         while let Some(conn) = self.conns.get_mut(&id) {
@@ -238,9 +253,24 @@ impl ClientHost {
         match action {
             Action::Connect { conn, path } => out.push(Out::Connect { conn, path: usize::from(path.0) }),
             Action::Send { conn, frame } => {
-                let Some(to) = self.conns.get(&conn) else { return };
-                let bytes = self.bytes_of(&frame, to.digest);
-                out.push(Out::Send { wire: to.wire, bytes });
+                let Some(to) = self.conns.get_mut(&conn) else { return };
+                match frame {
+                    Frame::Ping(_) | Frame::Seen(_) => {
+                        if let Frame::Ping(ping) = &frame {
+                            to.seen = ping.seen;
+                        }
+                        let bytes = tgt_rtrs::codec::head_of(&frame, &[], None).to_vec();
+                        to.sender.sent(bytes.len());
+                        out.push(Out::Send { wire: to.wire, bytes });
+                    }
+                    frame => to.sender.waiting.push_back(frame),
+                }
+                self.drain(conn, out);
+            }
+            Action::Look { conn } => {
+                if let Some(to) = self.conns.get(&conn) {
+                    out.push(Out::Look { wire: to.wire, conn });
+                }
             }
             Action::Close { conn, .. } => {
                 if let Some(conn) = self.conns.remove(&conn) {
@@ -279,6 +309,31 @@ impl ClientHost {
         }
     }
 
+    /// So much of what was sent has the other host.
+    pub(crate) fn looked(&mut self, now: u64, id: ConnId, acknowledged: u64, out: &mut Vec<Out>) {
+        let Some(conn) = self.conns.get_mut(&id) else { return };
+        let queued = conn.sender.look(now, acknowledged);
+        let signs = Signs { came: conn.came, queued, acknowledged };
+        self.lane.on(now, Event::Looked { conn: id, signs }, &mut self.actions);
+        self.drain(id, out);
+        self.settle(now, out);
+    }
+
+    /// Sends what waits on a connection, as far as it may.
+    fn drain(&mut self, id: ConnId, out: &mut Vec<Out>) {
+        while let Some(conn) = self.conns.get_mut(&id) {
+            let admits = conn.sender.admits();
+            let Some(frame) = conn.sender.waiting.pop_front_if(|frame| admits || !has_data(frame)) else {
+                return;
+            };
+            let (wire, digest, frame) = (conn.wire, conn.digest, said_no_less(frame, conn.seen));
+            // What has ended meanwhile is not sent.
+            let Some(bytes) = self.bytes_of(&frame, digest) else { continue };
+            self.conns.get_mut(&id).expect("just there").sender.sent(bytes.len());
+            out.push(Out::Send { wire, bytes });
+        }
+    }
+
     fn ask_again(&mut self, now: u64, user: usize) {
         let no = self.users[user];
         while !self.wanted[user].is_empty() && !self.asked.contains(&no) {
@@ -292,16 +347,29 @@ impl ClientHost {
         }
     }
 
-    fn bytes_of(&self, frame: &Frame, digest: bool) -> Vec<u8> {
-        match frame {
+    fn bytes_of(&self, frame: &Frame, digest: bool) -> Option<Vec<u8>> {
+        Some(match frame {
             Frame::Hand(hand) => tgt_rtrs::codec::encode_hand(hand),
             Frame::Request(request) => {
-                let kept = self.kept.get(&request.at).expect("what is sent is kept");
+                let kept = self.kept.get(&request.at)?;
                 let sum = digest.then(|| crc32c(&kept.data));
                 let head = tgt_rtrs::codec::head_of(frame, &kept.user, sum);
                 [&head[..], &kept.user, &kept.data].concat()
             }
             frame => tgt_rtrs::codec::head_of(frame, &[], None).to_vec(),
-        }
+        })
     }
+}
+
+fn has_data(frame: &Frame) -> bool {
+    matches!(frame, Frame::Request(_))
+}
+
+fn said_no_less(mut frame: Frame, seen: u32) -> Frame {
+    if let Frame::Request(request) = &mut frame
+        && seen.wrapping_sub(request.seen) as i32 > 0
+    {
+        request.seen = seen;
+    }
+    frame
 }

@@ -4,6 +4,7 @@
 
 mod client_host;
 mod net;
+mod pacing;
 mod server_host;
 mod stream;
 mod world;
@@ -42,6 +43,28 @@ fn two_hundred_seeds_keep_every_promise() {
     }
 }
 
+/// As slow as a path may be: the largest request takes up to six times the detection time, and longer than the lease.
+#[test]
+fn a_slow_path_is_not_taken_for_dead_and_loses_nothing() {
+    for seed in 0..60 {
+        let rng = &mut fastrand::Rng::with_seed(seed);
+        let options = Options {
+            clients: 1,
+            paths: 1,
+            buffers: 64,
+            bytes_max: 5000,
+            requests: 60,
+            delay_ns: 1_000_000,
+            byte_ns: rng.u64(100_000..800_000),
+            faults: Vec::new(),
+            ..Options::swarm(seed)
+        };
+        let stats = run_with(options, seed, false).unwrap_or_else(|breach| panic!("{breach}"));
+        let told = (stats.answered, stats.path_faults, stats.stalls, stats.deaths);
+        assert_eq!(told, (60, 0, 0, 0), "seed {seed}: answered, faults, stalls, deaths");
+    }
+}
+
 #[test]
 fn the_same_seed_is_the_same_run() {
     let (one, two) = (run(7, false).expect("a sound run"), run(7, false).expect("a sound run"));
@@ -73,8 +96,9 @@ fn every_mutant_is_noticed() {
     use tgt_rtrs::mutant::Mutant;
     std::panic::set_hook(Box::new(|_| ()));
     let mut unnoticed = Vec::new();
-    // The others need a coincidence that chance seldom brings: tests/rules.rs scripts it.
-    for &mutant in Mutant::ALL.iter().filter(|mutant| !Mutant::SCRIPTED.contains(mutant)) {
+    // The others need a coincidence that chance seldom brings, which `rules` scripts, or reactors, which `hub` has.
+    let elsewhere = [Mutant::SCRIPTED, Mutant::WAKES].concat();
+    for &mutant in Mutant::ALL.iter().filter(|mutant| !elsewhere.contains(mutant)) {
         Mutant::set(Some(mutant));
         // Some need a coincidence that one in a hundred seeds has.
         let noticed = (0..2000).find_map(|seed| run(seed, false).err().map(|breach| (seed, breach)));

@@ -21,6 +21,9 @@ pub(crate) struct Stream {
     /// When each piece arrives at the earliest.
     pub(crate) pieces: VecDeque<(u64, Piece)>,
     pub(crate) last_at: u64,
+    /// Bytes that arrived, and how many of them the sender knows of.
+    pub(crate) arrived: u64,
+    pub(crate) acknowledged: u64,
     /// A delivery is in the queue of events.
     pub(crate) armed: bool,
 }
@@ -39,15 +42,24 @@ impl Wire {
         Self { client, path, streams: Default::default(), record: Vec::new() }
     }
 
-    /// Puts bytes on their way, cut into pieces.
-    pub(crate) fn send(&mut self, to: To, bytes: &[u8], now: u64, delay: u64, rng: &mut fastrand::Rng) {
+    /// Puts bytes on their way, cut into pieces. Each byte keeps the wire busy for `byte_ns`.
+    pub(crate) fn send(
+        &mut self,
+        to: To,
+        bytes: &[u8],
+        now: u64,
+        delay: u64,
+        byte_ns: u64,
+        rng: &mut fastrand::Rng,
+    ) {
         let stream = &mut self.streams[to as usize];
         let mut rest = bytes;
         while !rest.is_empty() {
-            let cut = if rng.u8(..) < 40 { rng.usize(1..=rest.len()) } else { rest.len() };
+            let most = if byte_ns > 0 { rest.len().min(250) } else { rest.len() };
+            let cut = if rng.u8(..) < 40 { rng.usize(1..=most) } else { most };
             let (piece, after) = rest.split_at(cut);
             let jitter = if rng.u8(..) < 30 { rng.u64(0..delay * 4) } else { 0 };
-            stream.last_at = stream.last_at.max(now + delay + jitter);
+            stream.last_at = stream.last_at.max(now + delay + jitter) + cut as u64 * byte_ns;
             stream.pieces.push_back((stream.last_at, Piece::Bytes(piece.to_vec())));
             rest = after;
         }

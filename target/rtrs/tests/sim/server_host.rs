@@ -1,11 +1,12 @@
 //! A server's process: gate and engine, its connections, its memory, and a user that does what it is asked.
 
 use crate::net::{Secret, pattern};
+use crate::pacing::Sender;
 use crate::stream::Receiver;
 use std::collections::HashMap;
 use std::sync::Arc;
 use tgt_rtrs::codec::{Expect, Side, encode_hand, head_of};
-use tgt_rtrs::frame::{Frame, KeyName};
+use tgt_rtrs::frame::{Frame, KeyName, Reply};
 use tgt_rtrs::server::{
     Action, Answered, Event, Execute, Gate, GateAction, GateConfig, GateEvent, LaneRef, Link, Place, Server,
     ServerConfig,
@@ -24,6 +25,16 @@ struct Conn {
     receiver: Receiver<Option<Placed>>,
     digest: bool,
     proved: bool,
+    came: u64,
+    sender: Sender<Waiting>,
+    /// Signs of it at the last look.
+    looked: (u64, u64),
+}
+
+/// What waits to be sent.
+enum Waiting {
+    Frame(Vec<u8>),
+    Reply(LaneRef, Reply),
 }
 
 /// User header, buffer, and bytes of data in it.
@@ -61,6 +72,7 @@ pub(crate) struct ServerHost {
     answers: HashMap<(LaneRef, SlotUse), KeptAnswer>,
     gate_actions: Vec<GateAction>,
     actions: Vec<Action>,
+    bytes_max: u32,
     pub(crate) refused: u64,
     pub(crate) starved: u64,
 }
@@ -88,6 +100,7 @@ impl ServerHost {
             answers: HashMap::new(),
             gate_actions: Vec::new(),
             actions: Vec::new(),
+            bytes_max: buffer_bytes as u32,
             refused: 0,
             starved: 0,
         }
@@ -102,7 +115,9 @@ impl ServerHost {
         self.places[place as usize] += 1;
         let conn = ConnId(u64::from(self.places[place as usize]) << 32 | u64::from(place));
         let receiver = Receiver::new(Expect::hand(Side::Client));
-        self.conns.insert(conn, Conn { wire, receiver, digest: false, proved: false });
+        let (sender, looked) = (Sender::new(self.bytes_max), (0, 0));
+        let conn_of_it = Conn { wire, receiver, digest: false, proved: false, came: 0, sender, looked };
+        self.conns.insert(conn, conn_of_it);
         let event = GateEvent::Accepted { conn, source: 1, loopback: false, nonce };
         self.gate.on(now, event, &mut self.gate_actions);
         self.settle(now, out);
@@ -136,7 +151,51 @@ impl ServerHost {
         self.free.push(buf);
     }
 
-    pub(crate) fn tick(&mut self, now: u64, out: &mut Vec<Out>) {
+    /// Looks at how far the connections have come; `acknowledged` knows what the other host has of a wire's bytes.
+    fn look_at_all(&mut self, now: u64, acknowledged: impl Fn(usize) -> u64, out: &mut Vec<Out>) {
+        let proved: Vec<ConnId> =
+            self.conns.iter().filter(|(_, conn)| conn.proved).map(|(id, _)| *id).collect();
+        for id in proved {
+            let Some(conn) = self.conns.get_mut(&id) else { continue };
+            let signs = (conn.came, acknowledged(conn.wire));
+            conn.sender.look(now, signs.1);
+            if std::mem::replace(&mut conn.looked, signs) != signs {
+                self.engine.on(now, Event::Heard { conn: id }, &mut self.actions);
+            }
+            self.drain(id, out);
+        }
+    }
+
+    /// Sends what waits on a connection, as far as it may; before its end all but data.
+    fn drain(&mut self, id: ConnId, out: &mut Vec<Out>) {
+        while let Some(conn) = self.conns.get_mut(&id) {
+            let admits = conn.sender.admits();
+            let may_go = |waiting: &mut Waiting| admits || matches!(waiting, Waiting::Frame(_));
+            let Some(waiting) = conn.sender.waiting.pop_front_if(may_go) else { return };
+            let (wire, digest) = (conn.wire, conn.digest);
+            let bytes = match waiting {
+                Waiting::Frame(bytes) => bytes,
+                Waiting::Reply(lane, reply) => match self.reply_bytes(lane, reply, digest) {
+                    Some(bytes) => bytes,
+                    None => continue,
+                },
+            };
+            self.conns.get_mut(&id).expect("just there").sender.sent(bytes.len());
+            out.push(Out::Send { wire, bytes });
+        }
+    }
+
+    /// What the client has meanwhile said it has is not kept any more.
+    fn reply_bytes(&self, lane: LaneRef, reply: Reply, digest: bool) -> Option<Vec<u8>> {
+        let kept = self.answers.get(&(lane, reply.at)).filter(|_| self.engine.is_answered(lane, reply.at));
+        let (header, buf, bytes) = kept?;
+        let data = buf.map_or(&[][..], |buf| &self.memory[buf.0 as usize][..*bytes as usize]);
+        let head = head_of(&Frame::Reply(reply), header, digest.then(|| crc32c(data)));
+        Some([&head[..], header, data].concat())
+    }
+
+    pub(crate) fn tick(&mut self, now: u64, acknowledged: impl Fn(usize) -> u64, out: &mut Vec<Out>) {
+        self.look_at_all(now, acknowledged, out);
         self.gate.on(now, GateEvent::Tick, &mut self.gate_actions);
         self.engine.on(now, Event::Tick, &mut self.actions);
         self.settle(now, out);
@@ -149,6 +208,7 @@ impl ServerHost {
     pub(crate) fn received(&mut self, now: u64, id: ConnId, bytes: &[u8], out: &mut Vec<Out>) {
         if let Some(conn) = self.conns.get_mut(&id) {
             conn.receiver.push(bytes);
+            conn.came += bytes.len() as u64;
             if conn.proved {
                 self.engine.on(now, Event::Heard { conn: id }, &mut self.actions);
             }
@@ -247,7 +307,9 @@ impl ServerHost {
                     if let tgt_rtrs::frame::Hand::Challenge(challenge) = &hand {
                         to.digest = challenge.digest;
                     }
-                    out.push(Out::Send { wire: to.wire, bytes: encode_hand(&hand) });
+                    let bytes = encode_hand(&hand);
+                    to.sender.sent(bytes.len());
+                    out.push(Out::Send { wire: to.wire, bytes });
                 }
             }
             GateAction::Close { conn, .. } => {
@@ -275,21 +337,30 @@ impl ServerHost {
     fn act(&mut self, action: Action, out: &mut Vec<Out>) {
         match action {
             Action::Send { conn, frame } => {
-                let Some(to) = self.conns.get(&conn) else { return };
+                let Some(to) = self.conns.get_mut(&conn) else { return };
                 let bytes = bytes_of(&frame);
-                out.push(Out::Send { wire: to.wire, bytes });
+                if matches!(frame, Frame::Pong { .. }) {
+                    to.sender.sent(bytes.len());
+                    return out.push(Out::Send { wire: to.wire, bytes });
+                }
+                to.sender.waiting.push_back(Waiting::Frame(bytes));
+                self.drain(conn, out);
             }
             Action::Reply { conn, lane, reply } => {
-                let (header, buf, bytes) =
-                    self.answers.get(&(lane, reply.at)).expect("what is answered is kept");
-                let Some(to) = self.conns.get(&conn) else { return };
-                let data = buf.map_or(&[][..], |buf| &self.memory[buf.0 as usize][..*bytes as usize]);
-                let head = head_of(&Frame::Reply(reply), header, to.digest.then(|| crc32c(data)));
-                out.push(Out::Send { wire: to.wire, bytes: [&head[..], header, data].concat() });
+                assert!(self.answers.contains_key(&(lane, reply.at)), "what is answered is kept");
+                let Some(to) = self.conns.get_mut(&conn) else { return };
+                to.sender.waiting.push_back(Waiting::Reply(lane, reply));
+                self.drain(conn, out);
             }
             Action::Close { conn, .. } => {
                 if let Some(mut conn) = self.conns.remove(&conn) {
                     self.abandon(&mut conn);
+                    for waiting in conn.sender.waiting.drain(..) {
+                        // What data there is no room for is left out before the end.
+                        if let Waiting::Frame(bytes) = waiting {
+                            out.push(Out::Send { wire: conn.wire, bytes });
+                        }
+                    }
                     out.push(Out::Close { wire: conn.wire });
                 }
             }

@@ -24,6 +24,8 @@ pub(crate) struct Options {
     pub(crate) requests: u64,
     pub(crate) gap_ns: u64,
     pub(crate) delay_ns: u64,
+    /// How long a byte takes on the first path of each client; 0 = no time.
+    pub(crate) byte_ns: u64,
     pub(crate) service_ns: u64,
     pub(crate) policy: Policy,
     pub(crate) keyed: bool,
@@ -85,6 +87,7 @@ impl Options {
             requests: rng.u64(50..400),
             gap_ns: *rng.choice(&[MS / 10, MS, 20 * MS]).expect("some"),
             delay_ns: *rng.choice(&[MS / 50, MS, 30 * MS]).expect("some"),
+            byte_ns: *rng.choice(&[0, 0, 0, 0, 20_000, 400_000]).expect("some"),
             service_ns: *rng.choice(&[MS / 10, 5 * MS, 400 * MS]).expect("some"),
             policy: *rng
                 .choice(&[Policy::RoundRobin, Policy::MinInflight, Policy::MinLatency])
@@ -108,6 +111,8 @@ pub(crate) struct Stats {
     pub(crate) deaths: u64,
     pub(crate) stalls: u64,
     pub(crate) resends: u64,
+    /// Times a path fell, or could not come up.
+    pub(crate) path_faults: u64,
     pub(crate) starved: u64,
     pub(crate) refused: u64,
     /// Requests that failed and had been executed.
@@ -124,6 +129,7 @@ impl Stats {
         self.deaths += other.deaths;
         self.stalls += other.stalls;
         self.resends += other.resends;
+        self.path_faults += other.path_faults;
         self.starved += other.starved;
         self.refused += other.refused;
         self.failed_executed += other.failed_executed;
@@ -248,7 +254,8 @@ impl World {
         self.heal();
         // One after the other, if there is one slot or buffer.
         let options = &self.options;
-        let each = 2 * options.service_ns + 10 * options.delay_ns + options.gap_ns;
+        let slow = options.byte_ns * u64::from(2 * options.bytes_max + 1000);
+        let each = 2 * options.service_ns + 10 * options.delay_ns + options.gap_ns + slow;
         let end = self.now + 60_000 * MS + options.requests * options.clients as u64 * each;
         self.run_until(end, World::is_over);
         assert!(self.is_over(), "not over long after the last fault: {}", self.what_is_left());
@@ -327,7 +334,10 @@ impl World {
                 let mut out = Vec::new();
                 let clock = self.clock(0);
                 if self.server.host.next_timeout().is_some_and(|at| clock >= at) {
-                    self.server.host.tick(clock, &mut out);
+                    let (wires, routes, now) = (&mut self.wires, &self.routes, self.now);
+                    let known: Vec<u64> =
+                        (0..wires.len()).map(|at| acknowledged(wires, routes, now, at, To::Client)).collect();
+                    self.server.host.tick(clock, |wire| known[wire], &mut out);
                 }
                 self.server_out(out);
                 self.server.tick_at = 0;
@@ -425,6 +435,9 @@ impl World {
             return self.arm(at, to, due - now);
         }
         let (_, piece) = stream.pieces.pop_front().expect("just seen");
+        if let Piece::Bytes(bytes) = &piece {
+            stream.arrived += bytes.len() as u64;
+        }
         match (to, piece) {
             (To::Client, Piece::Bytes(bytes)) => self.reach_client(client, at, Some(&bytes)),
             (To::Client, Piece::End) => self.reach_client(client, at, None),
@@ -484,7 +497,9 @@ impl World {
     fn send(&mut self, at: usize, to: To, bytes: &[u8]) {
         let (now, delay) = (self.now, self.options.delay_ns);
         let Some(wire) = &mut self.wires[at] else { return };
-        wire.send(to, bytes, now, delay, &mut self.rng);
+        // Of nobody: those that play old streams again.
+        let byte_ns = if wire.path == 0 && wire.client != usize::MAX { self.options.byte_ns } else { 0 };
+        wire.send(to, bytes, now, delay, byte_ns, &mut self.rng);
         self.arm(at, to, delay);
     }
 
@@ -509,6 +524,12 @@ impl World {
                 }
                 client_host::Out::Send { wire, bytes } => self.send(wire, To::Server, &bytes),
                 client_host::Out::Close { wire } => self.close(wire, To::Server),
+                client_host::Out::Look { wire, conn } => {
+                    let known = acknowledged(&mut self.wires, &self.routes, self.now, wire, To::Server);
+                    let (mut out, clock) = (Vec::new(), self.clock(client + 1));
+                    self.clients[client].host.looked(clock, conn, known, &mut out);
+                    self.client_out(client, out);
+                }
                 client_host::Out::Done { tag, result } => self.done(client, tag, result),
                 client_host::Out::Told(link) => {
                     self.log(|| format!("client {client} is told {link:?}"));
@@ -720,7 +741,20 @@ impl World {
 
     fn count_client(&mut self, host: &ClientHost) {
         self.stats.resends += host.lane.paths().map(|(_, _, _, stats)| stats.resends).sum::<u64>();
+        self.stats.path_faults += host.lane.paths().map(|(_, _, _, stats)| stats.faults).sum::<u64>();
     }
+}
+
+/// What the sender of bytes towards `to` knows of their arrival. Nothing tells it while the way back is cut.
+fn acknowledged(wires: &mut [Option<Wire>], routes: &[Vec<Route>], now: u64, at: usize, to: To) -> u64 {
+    let Some(wire) = &mut wires[at] else { return 0 };
+    let back = if to == To::Server { To::Client } else { To::Server };
+    let cut = routes.get(wire.client).map_or(0, |routes| routes[wire.path].cut[back as usize]);
+    let stream = &mut wire.streams[to as usize];
+    if cut <= now {
+        stream.acknowledged = stream.arrived;
+    }
+    stream.acknowledged
 }
 
 fn secret(options: &Options) -> Option<Secret> {
@@ -742,5 +776,5 @@ fn new_client(options: &Options, no: usize, rng: &mut fastrand::Rng) -> ClientHo
     let host = Id([no as u8 + 1; 16]);
     let mut config = Config::new(Id::default(), host, 0, 1);
     (config.policy, config.digest) = (options.policy, options.digest);
-    ClientHost::new(config, secret(options), options.users, options.paths, rng)
+    ClientHost::new(config, secret(options), options.users, options.paths, options.bytes_max, rng)
 }

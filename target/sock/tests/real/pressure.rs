@@ -60,6 +60,46 @@ fn send_until_refused(
 }
 
 #[test]
+fn progress_tells_what_the_peer_has_and_what_came_of_a_payload() {
+    on_reactor(|cx| {
+        let mut group = Group::new(cx, GroupOptions::default()).expect("a group");
+        let (id, mut peer) = adopted(&mut group);
+        let progress = |group: &mut Group| group.stream(id).expect("open").progress().expect("TCP");
+        let turn = |group: &mut Group, cx: &mut tgt_reactor::Cx| {
+            let _ = turn(group, cx, |event| match event {
+                Event::Received(mut received) => {
+                    received.consume(4);
+                    assert!(received.payload(payload(&[0; 1000], 1)).is_none());
+                }
+                event => drop(Seen::of(event)),
+            });
+        };
+        // More than the kernel's buffers take: some is queued, some is there, some is between.
+        let mut tags = 0;
+        while group.stream(id).expect("open").queued_bytes() < 1 << 20 {
+            (tags, _) = send_until_refused(tags, id)(&mut group, cx);
+            turn(&mut group, cx);
+        }
+        let now = progress(&mut group);
+        assert_eq!((now.received, now.queued), (0, tags * 8016));
+        assert!(now.acknowledged < now.queued, "{now:?} of a peer that reads nothing");
+        peer.write_all(&[7; 104]).expect("room");
+        wait_until("a part of the payload has come", || {
+            turn(&mut group, cx);
+            progress(&mut group).received == 104
+        });
+        peer.set_nonblocking(true).expect("a socket");
+        let mut read = vec![0; 1 << 16];
+        wait_until("the peer has all of it", || {
+            turn(&mut group, cx);
+            while std::io::Read::read(&mut peer, &mut read).is_ok_and(|count| count > 0) {}
+            progress(&mut group).acknowledged == now.queued
+        });
+        leave(group, cx);
+    });
+}
+
+#[test]
 fn sending_goes_on_although_the_stream_is_never_parked() {
     on_reactor(|cx| {
         let hot_time = std::time::Duration::from_secs(600);

@@ -1,15 +1,16 @@
 //! One lane: its requests and connections, and what its engine wants done.
 
 use super::{ClientEvent, Conn, Done, Io, Kept, LANE_SHIFT, Lane, LaneNo, Memory, Refusal, Submission};
-use crate::client::{self, Action, Answer, Ask, Link, SessionDead, UserNo};
+use crate::client::{self, Action, Answer, Ask, Link, SessionDead, Signs, UserNo};
 use crate::codec::{self, Expect, Side};
 use crate::frame::Frame;
-use crate::tcp::{crc_of, errno_of, fault_of, has_plenty, head_of, nonce};
+use crate::pace::{self, Pace};
+use crate::tcp::{crc_of, errno_of, fault_of, has_plenty, head_of, look, nonce};
 use crate::{ConnId, Direction, Fault, PathNo, SlotUse};
 use std::collections::VecDeque;
 use tgt_env::bufs::Bufs;
 use tgt_reactor::Cx;
-use tgt_sock::{ConnectTo, Event, Payload, Refused, Stream};
+use tgt_sock::{ConnectTo, Event, Payload, Progress, Refused, Stream};
 
 impl Lane {
     pub(super) fn submit(
@@ -190,6 +191,7 @@ impl Lane {
                     self.drain(cx, io, conn);
                 }
             }
+            Action::Look { conn } => self.look(cx, io, conn),
             Action::Close { conn, .. } => {
                 let place = &mut self.conns[conn.0 as usize & 0xffff];
                 if let Some(closed) = place.take_if(|there| there.id == conn)
@@ -216,6 +218,17 @@ impl Lane {
         }
     }
 
+    /// Tells the engine how far a connection's stream has come. More may go out on it then.
+    fn look(&mut self, cx: &mut Cx, io: &mut Io, id: ConnId) {
+        let Some(conn) = self.conns.get_mut(id.0 as usize & 0xffff).and_then(Option::as_mut) else { return };
+        let Some(mut stream) = io.group.stream(conn.stream).filter(|_| conn.id == id) else { return };
+        let (now, Progress { received, queued, acknowledged }) = (cx.now().as_ns(), look(&mut stream));
+        conn.pace.look(now, queued, acknowledged);
+        let signs = Signs { came: received, queued, acknowledged };
+        self.engine.on(now, client::Event::Looked { conn: id, signs }, &mut self.actions);
+        self.drain(cx, io, id);
+    }
+
     fn connect(&mut self, cx: &mut Cx, io: &mut Io, id: ConnId, path: PathNo) {
         let place = usize::from(path.0);
         let address = self.addresses[place].clone().expect("a path has an address");
@@ -238,6 +251,7 @@ impl Lane {
                     digest: false,
                     current: None,
                     urgent: VecDeque::new(),
+                    pace: Pace::new(pace::FLOOR),
                     seen: 0,
                     backlog: VecDeque::new(),
                 });
@@ -268,7 +282,7 @@ impl Lane {
         while let Some(frame) = conn.backlog.front_mut() {
             let sent = match frame {
                 Frame::Hand(hand) => stream.send(&codec::encode_hand(hand)),
-                Frame::Request(_) if has_plenty(&stream) => return,
+                Frame::Request(_) if has_plenty(&stream, &conn.pace) => return,
                 Frame::Request(request) => {
                     if conn.seen.wrapping_sub(request.seen) as i32 > 0 {
                         request.seen = conn.seen;

@@ -11,6 +11,7 @@ use crate::client::{
 use crate::codec::Expect;
 use crate::frame::{Frame, Reply};
 use crate::hand::Key;
+use crate::pace::Pace;
 use crate::{ConnId, Direction, Id, PathNo, SlotUse};
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -131,6 +132,8 @@ struct Conn {
     current: Option<(Reply, Option<u32>)>,
     /// Beats, and what goes with them: they do not wait behind data.
     urgent: VecDeque<Frame>,
+    /// How much data it has under way.
+    pace: Pace,
     /// Answers received, as the last beat said: a request that it overtook says no less.
     seen: u32,
     backlog: VecDeque<Frame>,

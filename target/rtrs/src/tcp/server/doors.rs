@@ -3,15 +3,16 @@
 use super::{Conn, Outgoing, ServerPort};
 use crate::codec::{Expect, Side};
 use crate::frame::{Bye, ByeCause, Frame};
-use crate::server::{Admission, Event as Happened, Gate, GateConfig, GateEvent, LaneRef};
-use crate::{ConnId, Fault, Key, crc32c};
+use crate::pace::{self, Pace};
+use crate::server::{Admission, Event as Happened, Gate, GateConfig, GateEvent, LaneRef, ServedStats};
+use crate::{ConnId, Fault, Id, Key, crc32c};
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::SystemTime;
 use tgt_reactor::Cx;
-use tgt_sock::{Detached, ListenOn, ListenerId, SockError, SocketOptions, StreamId};
+use tgt_sock::{Detached, ListenOn, ListenerId, Progress, SockError, SocketOptions, StreamId};
 
 /// Turns in which a connection that is to move may be in the way of it; then it is closed, and the client tries again.
 const MOVE_TRIES: u32 = 1000;
@@ -78,6 +79,17 @@ pub(super) struct Moving {
     tries: u32,
 }
 
+/// A path of a lane at its server: the connection that it has now.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ServedPath {
+    /// Where it comes from.
+    pub from: SocketAddr,
+    /// The path's name, given by the client.
+    pub path: Id,
+    /// What was counted of this connection.
+    pub stats: ServedStats,
+}
+
 impl ServerPort {
     /// Listens at one more address.
     ///
@@ -140,10 +152,21 @@ impl ServerPort {
         self.doors.retain(|there| there.no != door);
     }
 
-    /// Where the connections of a lane come from.
-    pub fn connections_of(&mut self, lane: LaneRef) -> Vec<SocketAddr> {
+    /// The connections of a lane.
+    pub fn connections_of(&mut self, lane: LaneRef) -> Vec<ServedPath> {
         let of_lane = self.conns.iter().flatten().filter(|conn| conn.lane == Some(lane));
-        of_lane.filter_map(|conn| Some(self.group.stream(conn.stream)?.peer())).collect()
+        of_lane
+            .filter_map(|conn| {
+                let from = self.group.stream(conn.stream)?.peer();
+                let (path, stats) = self.engine.connection(conn.id)?;
+                Some(ServedPath { from, path, stats })
+            })
+            .collect()
+    }
+
+    /// What was counted of a lane's life, on all connections that it had.
+    pub fn stats_of(&self, lane: LaneRef) -> ServedStats {
+        self.engine.stats(lane)
     }
 
     /// Lanes go to all of these reactors' ports from here on, each to the one that its session's name and its number
@@ -244,6 +267,8 @@ impl ServerPort {
             door,
             lane: None,
             current: None,
+            pace: Pace::new(pace::FLOOR),
+            progress: Progress::default(),
             urgent: VecDeque::new(),
             backlog: VecDeque::new(),
         };

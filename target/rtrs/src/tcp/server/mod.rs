@@ -5,10 +5,11 @@ mod intake;
 mod late;
 mod memory;
 
-use super::{crc_of, fault_of, group_options, has_plenty, head_of, nonce};
+use super::{crc_of, fault_of, group_options, has_plenty, head_of, look, nonce};
 use crate::client::Answer as Counts;
 use crate::codec::{self, Expect};
 use crate::frame::{Frame, Hand, Reply, Request};
+use crate::pace::Pace;
 use crate::server::{
     Action, Answered, Event as Happened, Execute, GateAction, GateConfig, GateEvent, LaneRef, Link, Server,
     ServerConfig,
@@ -16,7 +17,7 @@ use crate::server::{
 use crate::{BufId, ConnId, Fault};
 use doors::Door;
 use doors::Moving;
-pub use doors::{DoorFigures, DoorNo, Spread, Stray};
+pub use doors::{DoorFigures, DoorNo, ServedPath, Spread, Stray};
 use intake::Intake;
 use late::Late;
 use memory::Memory;
@@ -26,7 +27,7 @@ use std::time::Duration;
 use tgt_env::bufs::Bufs;
 use tgt_env::clock::Ticks;
 use tgt_reactor::{Cx, Work};
-use tgt_sock::{Event, Group, ListenOn, ListenerId, Payload, Refused, SockError, StreamId};
+use tgt_sock::{Event, Group, ListenOn, ListenerId, Payload, Progress, Refused, SockError, StreamId};
 
 /// How long what was queued before a connection's end has to get out.
 const LAST_WORDS: Duration = Duration::from_millis(100);
@@ -97,6 +98,9 @@ struct Conn {
     lane: Option<LaneRef>,
     /// A request whose data is on its way: its buffer, or how much is to be read over.
     current: Option<Current>,
+    /// How much data it has under way, and how far it had come when it was looked at last.
+    pace: Pace,
+    progress: Progress,
     /// Answers to beats: they do not wait behind data.
     urgent: VecDeque<Frame>,
     backlog: VecDeque<Outgoing>,
@@ -258,6 +262,7 @@ impl ServerPort {
             }
         }
         if self.engine.next_timeout().is_some_and(|at| now >= at) {
+            self.look_at_all(cx);
             self.engine.on(now, Happened::Tick, &mut self.actions);
         }
         self.act(cx);
@@ -386,6 +391,22 @@ impl ServerPort {
         }
     }
 
+    /// Looks at how far the connections have come: those that get on are not silent, and may have room.
+    fn look_at_all(&mut self, cx: &mut Cx) {
+        let now = cx.now().as_ns();
+        for place in 0..self.conns.len() {
+            let Some(conn) = self.conns[place].as_mut().filter(|conn| conn.proved) else { continue };
+            let Some(mut stream) = self.group.stream(conn.stream) else { continue };
+            let (id, before, after) = (conn.id, conn.progress, look(&mut stream));
+            conn.progress = after;
+            conn.pace.look(now, after.queued, after.acknowledged);
+            if after.received > before.received || after.acknowledged > before.acknowledged {
+                self.engine.on(now, Happened::Heard { conn: id }, &mut self.actions);
+                self.drain(cx, id);
+            }
+        }
+    }
+
     fn act(&mut self, cx: &mut Cx) {
         loop {
             let mut actions = std::mem::take(&mut self.gate_actions);
@@ -496,7 +517,7 @@ impl ServerPort {
                     self.conns[place] = None;
                     return;
                 }
-                Outgoing::Reply(..) if has_plenty(&stream) => Err(Refused::Full),
+                Outgoing::Reply(..) if has_plenty(&stream, &conn.pace) => Err(Refused::Full),
                 Outgoing::Reply(lane, reply) => {
                     let kept = self.kept[lane.at as usize].get_mut(usize::from(reply.at.slot.0));
                     let kept = kept.filter(|kept| kept.use_no == reply.at.use_no);
