@@ -18,7 +18,7 @@
 //! * Nothing waits without a bound ([`PATIENCE`]).
 //!
 //! # Map of files
-//! `places` programs · `target` a target's process · `spdk` SPDK's client, through `py/` · `raw` bytes on the socket ·
+//! `places` programs · `target` a target's process · `pool` storage and compute nodes · `spdk` SPDK's client, through `py/` · `raw` bytes on the socket ·
 //! `shape` compare shapes · `calls` the examples in a sensible order · `faults` every wrong call · `state` what must
 //! not change · `generate/` schema, reference, plugin · `data/` shapes recorded from SPDK · `py/` fixtures in Python.
 //!
@@ -29,6 +29,7 @@ pub mod calls;
 pub mod faults;
 pub mod generate;
 pub mod places;
+pub mod pool;
 pub mod raw;
 pub mod shape;
 pub mod spdk;

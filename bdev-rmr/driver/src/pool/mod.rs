@@ -2,17 +2,19 @@
 //!
 //! A [`Pool`] lives on its home reactor, in [`Pools`], shared by its poller and by the channels of the device that stands
 //! on it. `leg` has the sessions, `io` the requests of channels, `memory` the engine's buffers, `control` what other
-//! threads ask for.
+//! threads ask for, `whole` what they ask of the whole device.
 
 mod control;
 mod io;
 mod leg;
 mod memory;
 mod slab;
+mod whole;
 
 pub use control::{LegView, NotGiven, PoolView, Told, close, command, home_has, leave, open, view};
 pub use io::PoolChannel;
 pub use leg::LegState;
+pub use whole::{Compared, Grown, resize, scrub, scrubbed, start};
 
 use crate::hail::{Hail, Peer};
 use leg::{Leg, What};
@@ -104,6 +106,8 @@ pub struct Pool {
     next_tick: u64,
     commands: BTreeMap<u64, SyncSender<Result<(), CommandError>>>,
     next_command: u64,
+    /// Waits for the end of a growth.
+    growing: whole::Growing,
     closing: bool,
 }
 
@@ -155,6 +159,7 @@ impl Pool {
             next_tick: 0,
             commands: BTreeMap::new(),
             next_command: 1,
+            growing: None,
             closing: false,
         };
         for leg in spec.legs {
@@ -272,7 +277,13 @@ impl Pool {
                     let _ = waits.try_send(result);
                 }
             }
-            Action::Resized(result) => tracing::info!(pool = %self.name, ?result, "resized"),
+            Action::Resized(result) => {
+                tracing::info!(pool = %self.name, ?result, "resized");
+                if let Some(waits) = self.growing.take() {
+                    // Whoever asked may have given up.
+                    let _ = waits.try_send(result);
+                }
+            }
         }
     }
 
