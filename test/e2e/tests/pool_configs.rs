@@ -102,7 +102,7 @@ fn kill(target: &Target) {
 }
 
 fn load(state: &Path, requests: u64) -> Value {
-    json!({"name": "Brmr0", "overwrite": true, "requests": requests, "state": state, "seconds": 60})
+    json!({"name": "Brmr0", "overwrite": true, "requests": requests, "state": state, "limit_s": 60})
 }
 
 /// Starts all four, the compute node first, and waits until the device serves with all of its copies.

@@ -54,7 +54,7 @@ pub(super) fn run_load(socket: &Path, requests: u64, state: &Path) -> Result<Val
         "overwrite": true,
         "requests": requests,
         "state": state.display().to_string(),
-        "seconds": LOAD_SECONDS,
+        "limit_s": LOAD_SECONDS,
     });
     let answer =
         Client::connect(socket, LOAD_BOUND).and_then(|mut to| to.call("rmr_run_load", Some(&params)));

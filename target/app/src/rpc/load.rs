@@ -46,7 +46,7 @@ struct RunLoad {
     state: Option<PathBuf>,
     /// It ends after so many seconds at the latest; default 60
     #[schemars(range(min = 1, max = 86400))]
-    seconds: Option<u32>,
+    limit_s: Option<u32>,
 }
 
 /// What it saw.
@@ -94,7 +94,7 @@ fn run(bdevs: &Bdevs, reactors: &Arc<Vec<Handle>>, params: RunLoad) -> Result<Se
         let text = format!("overwrite is false, accepted: true, as the load overwrites bdev {}", params.name);
         return Err(RpcError::invalid_params(text).parameter("overwrite", "false", "true"));
     }
-    let bound = Duration::from_secs(params.seconds.unwrap_or(60).into());
+    let bound = Duration::from_secs(params.limit_s.unwrap_or(60).into());
     let spec = JobSpec {
         bdev: params.name,
         reactor: 0,
@@ -164,7 +164,7 @@ fn judge(spec: &JobSpec, report: &JobReport, cut: Option<Duration>) -> Result<Se
     }
     if let Some(bound) = cut {
         let text = format!(
-            "cut off after {} s and {} IOs, and not all was read back: make `seconds` more, or `requests` fewer",
+            "cut off after {} s and {} IOs, and not all was read back: make `limit_s` more, or `requests` fewer",
             bound.as_secs(),
             report.ios
         );
