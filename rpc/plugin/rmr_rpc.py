@@ -64,6 +64,7 @@ METHODS = [
         ("force", {"type": int, "nargs": "+", "help": "Start with these members although others with newer data cannot be reached: what only those hold is lost"}),
         ("accept", {"type": int, "help": "After a split brain: start from this member's history and discard the others'"}),
         ("io_timeout_ms", {"type": int, "help": "A request that has not succeeded after this many ms fails; default 0: it waits for ever"}),
+        ("readonly", {"type": _bool, "help": "The bdev takes no writes; default false. The pool is held as by any client: nobody else can write either"}),
         ("wait_ms", {"type": int, "help": "How long the pool may take to assemble, in ms; default 10000"}),
         ("block_size", {"type": int, "help": "Bytes of a block; with num_blocks and request_blocks, as saved configurations have them: the bdev appears at once, and its requests wait until the pool is assembled"}),
         ("num_blocks", {"type": int, "help": "Blocks; see block_size"}),
@@ -100,6 +101,39 @@ METHODS = [
         ("name", {"required": True, "help": "Name, alias or UUID of a replicated bdev"}),
         ("member_id", {"type": int, "required": True, "help": "Number of the member"}),
         ("force", {"type": _bool, "help": "Even though it may hold the last copy of some data, which is lost then; default false"}),
+    ]),
+    ("bdev_brmr_resize", "Make a replicated bdev larger: all members first, then whoever has it open is told", [
+        ("name", {"required": True, "help": "Name, alias or UUID of a replicated bdev"}),
+        ("size", {"type": int, "required": True, "help": "Bytes that it is to have: more than now, a multiple of its block size, and every member's disk has to have the room"}),
+    ]),
+    ("rmr_enable_pool", "Let a replicated bdev serve again whose pool another client has taken over", [
+        ("name", {"required": True, "help": "Name, alias or UUID of a replicated bdev"}),
+        ("takeover", {"type": _bool, "help": "Take it back from the other client although that one is still alive; default false"}),
+        ("force", {"type": int, "nargs": "+", "help": "Start with these members although others with newer data cannot be reached: what only those hold is lost"}),
+        ("accept", {"type": int, "help": "After a split brain: start from this member's history and discard the others'"}),
+        ("wait_ms", {"type": int, "help": "How long it may take, in ms, before this call ends with an error; default 10000. The pool goes on trying"}),
+    ]),
+    ("rmr_verify_pool", "Compare the copies of a replicated bdev, chunk by chunk, and repair where it is known which is right", [
+        ("name", {"required": True, "help": "Name, alias or UUID of a replicated bdev"}),
+        ("believe", {"type": int, "help": "Where copies differ this member's counts, whatever the others say; without it more than half of at least three"}),
+        ("first_chunk", {"type": int, "help": "Chunk to begin with: `next_chunk` of one that was stopped; default 0"}),
+        ("pause_us", {"type": int, "help": "Pause between two chunks in us, to spare the disks; default 0"}),
+    ]),
+    ("rmr_stop_verify", "Stop comparing the copies of a replicated bdev after the chunk in hand", [
+        ("name", {"required": True, "help": "Name, alias or UUID of a replicated bdev"}),
+    ]),
+    ("rmr_get_verify", "Show how far the comparison of the copies is, and what it found", [
+        ("name", {"required": True, "help": "Name, alias or UUID of a replicated bdev"}),
+    ]),
+    ("rmr_run_load", "Read and write all over a bdev, check every block that is read, and flush it; only with --allow-load", [
+        ("name", {"required": True, "help": "Name of the bdev"}),
+        ("overwrite", {"type": _bool, "required": True, "help": "true: what the bdev holds may be overwritten"}),
+        ("requests", {"type": int, "help": "Reads and writes to make, before all that was written is read back; default 1000"}),
+        ("queue_depth", {"type": int, "help": "At a time; default 8"}),
+        ("io_size", {"type": int, "help": "Bytes of each; default 4096"}),
+        ("read_percent", {"type": int, "help": "Of the requests, how many are reads, in percent; default 50"}),
+        ("state", {"help": "File in which is kept what is known of the writes: a later load with it checks first that all of them are still there"}),
+        ("limit_s", {"type": int, "help": "It ends after so many seconds at the latest; default 60"}),
     ]),
     ("rtrs_create_transport", "Set what clients are allowed, once, before the first listener", [
         ("trtype", {"required": True, "help": "TCP; RDMA is not built"}),

@@ -26,6 +26,7 @@ pub(super) struct Wanted {
     pub(super) members: Vec<Peer>,
     pub(super) start: StartOptions,
     pub(super) io_timeout: Option<Duration>,
+    pub(super) readonly: bool,
     /// Block size, blocks and longest request, if the pool was assembled before: then nothing is waited for.
     pub(super) known: Option<(u32, u64, u32)>,
     /// How long the pool may take to assemble.
@@ -86,9 +87,20 @@ impl Devices {
     fn register(&self, home: &Handle, wanted: &Wanted) -> Result<Arc<Bdev>, RpcError> {
         let (block_size, num_blocks, request_blocks) = match wanted.known {
             Some(known) => known,
-            None => until_it_serves(home, wanted)?,
+            None => until_it_serves(home, wanted.pool, wanted.patience)?,
         };
-        let members = Mutex::new(wanted.members.clone());
+        let device = Replicated {
+            pool: wanted.pool,
+            home: home.clone(),
+            members: Mutex::new(wanted.members.clone()),
+            io_timeout: wanted.io_timeout,
+            readonly: wanted.readonly,
+            growing: Mutex::new(()),
+        };
+        let ops: &[Op] = match wanted.readonly {
+            true => &[Op::Read, Op::Flush],
+            false => &[Op::Read, Op::Write, Op::WriteZeroes, Op::Unmap, Op::Flush],
+        };
         let bdev = self.bdevs.register(BdevSpec {
             name: wanted.name.clone(),
             aliases: Vec::new(),
@@ -96,7 +108,7 @@ impl Devices {
             uuid: wanted.pool,
             block_size,
             num_blocks,
-            ops: OpSet::of(&[Op::Read, Op::Write, Op::WriteZeroes, Op::Unmap, Op::Flush]),
+            ops: OpSet::of(ops),
             limits: Limits {
                 max_rw_blocks: request_blocks,
                 max_unmap_blocks: request_blocks,
@@ -104,26 +116,29 @@ impl Devices {
                 ..Limits::default()
             },
             numa_node: None,
-            device: Arc::new(Replicated { pool: wanted.pool, home: home.clone(), members }),
+            device: Arc::new(device),
         })?;
         Ok(bdev)
     }
 }
 
 /// Waits until the pool serves. What it is then: block size, blocks, longest request.
-fn until_it_serves(home: &Handle, wanted: &Wanted) -> Result<(u32, u64, u32), RpcError> {
-    let until = Instant::now() + wanted.patience;
+pub(super) fn until_it_serves(
+    home: &Handle,
+    pool: Uuid,
+    patience: Duration,
+) -> Result<(u32, u64, u32), RpcError> {
+    let until = Instant::now() + patience;
     loop {
-        let view = look(home, wanted.pool)?;
+        let view = look(home, pool)?;
         let active = view.status.as_ref().is_some_and(|status| status.phase == Phase::Active);
         if let (true, Some((block_size, _, num_blocks))) = (active, view.sizes) {
             return Ok((block_size, num_blocks, view.request_blocks));
         }
         if Instant::now() >= until {
             let text = format!(
-                "pool {} was not assembled within {} ms: {}",
-                wanted.pool,
-                wanted.patience.as_millis(),
+                "pool {pool} was not assembled within {} ms: {}",
+                patience.as_millis(),
                 show::waits(&view)
             );
             return Err(RpcError::errno(ETIMEDOUT, text));

@@ -1,14 +1,17 @@
 //! The compute side: replicated devices. Control threads, but for channels.
 
 mod create;
+mod legs;
 pub mod rpc;
 mod show;
+mod whole;
 
 use bdev_rmr::hail::Peer;
 use bdev_rmr::pool::PoolChannel;
 use rpc_registry::ConfigEntry;
 use serde_json::json;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use tgt_bdev::{Bdev, Bdevs, Channel, Cx, Device};
 use tgt_reactor::Handle;
 use tgt_rtrs::sessions::Sessions;
@@ -39,6 +42,12 @@ struct Replicated {
     home: Handle,
     /// Where its members are; changes with legs.
     members: Mutex<Vec<Peer>>,
+    /// A request that has not succeeded after this fails; none: it waits for ever.
+    io_timeout: Option<Duration>,
+    /// Takes no writes.
+    readonly: bool,
+    /// Held by whoever makes it larger, until the bdev has its new size.
+    growing: Mutex<()>,
 }
 
 impl Replicated {
@@ -58,7 +67,7 @@ impl Device for Replicated {
 
     fn config(&self, bdev: &Bdev) -> Option<ConfigEntry> {
         let members: Vec<_> = self.members().iter().map(show::member).collect();
-        let params = json!({
+        let mut params = json!({
             "name": bdev.name(),
             "pool": self.pool.to_string(),
             "members": members,
@@ -66,6 +75,12 @@ impl Device for Replicated {
             "num_blocks": bdev.num_blocks(),
             "request_blocks": bdev.limits().max_rw_blocks,
         });
+        if let Some(limit) = self.io_timeout {
+            params["io_timeout_ms"] = json!(u64::try_from(limit.as_millis()).unwrap_or(u64::MAX));
+        }
+        if self.readonly {
+            params["readonly"] = json!(true);
+        }
         Some(ConfigEntry::new("bdev_brmr_create", params))
     }
 }

@@ -1,11 +1,10 @@
-//! bdev_brmr_create, bdev_brmr_delete, bdev_brmr_get_devices, rmr_add_leg, rmr_remove_leg, rmr_set_leg_maintenance. Control
-//! threads.
+//! bdev_brmr_create, bdev_brmr_delete, bdev_brmr_get_devices. Control threads.
 
 use super::create::{Wanted, look, no_answer};
-use super::{Devices, PRODUCT_NAME, Replicated, show};
+use super::{Devices, PRODUCT_NAME, Replicated, legs, show, whole};
 use bdev_rmr::hail::Peer;
 use bdev_rmr::pool;
-use rmr_engine::client::{Command, StartOptions};
+use rmr_engine::client::StartOptions;
 use rmr_proto::{MEMBERS_MAX, MemberId, MemberSet};
 use rpc_registry::{Method, Registry, RpcError};
 use schemars::JsonSchema;
@@ -17,14 +16,10 @@ use std::time::Duration;
 use tgt_bdev::{Bdev, rpc};
 use uuid::Uuid;
 
-const EBUSY: i32 = 16;
 const EINVAL: i32 = 22;
-const ETIMEDOUT: i32 = 110;
 
 /// How long a pool may take to assemble, unless the caller says.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// A command of the engine ends by itself before this.
-const COMMAND: Duration = Duration::from_secs(60);
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A member of a pool.
 #[derive(Deserialize, JsonSchema)]
@@ -67,6 +62,8 @@ struct Create {
     accept: Option<u8>,
     /// A request that has not succeeded after this many ms fails; default 0: it waits for ever
     io_timeout_ms: Option<u64>,
+    /// The bdev takes no writes; default false. The pool is held as by any client: nobody else can write either
+    readonly: Option<bool>,
     /// How long the pool may take to assemble, in ms; default 10000
     wait_ms: Option<u64>,
     /// Bytes of a block; with num_blocks and request_blocks, as saved configurations have them: the bdev appears at once, and its requests wait until the pool is assembled
@@ -91,62 +88,6 @@ struct OfDevice {
 struct GetDevices {
     /// Name, alias or UUID of the replicated bdev to show; all without it
     name: Option<String>,
-}
-
-/// Parameters of `rmr_add_leg`.
-#[derive(Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-struct AddLeg {
-    /// Name, alias or UUID of a replicated bdev
-    name: String,
-    /// Number of the new member: 0 to 7; its store must be new
-    #[schemars(range(max = 7))]
-    member_id: u8,
-    /// Ways to its node's listeners
-    #[schemars(length(min = 1))]
-    paths: Vec<String>,
-    /// Name of the key that all nodes have for it
-    #[schemars(length(min = 1))]
-    key: Option<String>,
-}
-
-/// Parameters of `rmr_remove_leg`.
-#[derive(Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-struct RemoveLeg {
-    /// Name, alias or UUID of a replicated bdev
-    name: String,
-    /// Number of the member that is to leave
-    #[schemars(range(max = 7))]
-    member_id: u8,
-    /// Even though it may hold the last copy of some data, which is lost then; default false
-    force: Option<bool>,
-}
-
-/// Parameters of `rmr_set_leg_maintenance`.
-#[derive(Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-struct Maintenance {
-    /// Name, alias or UUID of a replicated bdev
-    name: String,
-    /// Number of the member
-    #[schemars(range(max = 7))]
-    member_id: u8,
-    /// true: it leaves the set and stays out; false: it comes back and copies what it missed
-    enable: bool,
-}
-
-/// Parameters of `rmr_replace_leg` and `rmr_discard_leg`.
-#[derive(Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-struct OfLeg {
-    /// Name, alias or UUID of a replicated bdev
-    name: String,
-    /// Number of the member
-    #[schemars(range(max = 7))]
-    member_id: u8,
-    /// Even though it may hold the last copy of some data, which is lost then; default false
-    force: Option<bool>,
 }
 
 /// Adds the methods of replicated devices.
@@ -194,6 +135,7 @@ pub fn register(registry: &mut Registry, devices: &Arc<Devices>) {
             "in_maintenance": [],
             "degraded": false,
             "waits_for": [],
+            "given_up": {"members": [], "chunks": 0},
             "block_size": 4096,
             "chunk_size": 131072,
             "num_blocks": 262144,
@@ -210,72 +152,12 @@ pub fn register(registry: &mut Registry, devices: &Arc<Devices>) {
         }])),
         move |GetDevices { name }: GetDevices| of.show(name.as_deref()),
     );
-    register_legs(registry, devices);
-}
-
-fn register_legs(registry: &mut Registry, devices: &Arc<Devices>) {
-    let of = devices.clone();
-    registry.add(
-        Method::new("rmr_add_leg", "Add a member with a new store to a pool; it copies everything")
-            .example(json!({"name": "Brmr0", "member_id": 2, "paths": ["ip:192.0.2.3:9400"]}))
-            .result_example(json!(true)),
-        move |AddLeg { name, member_id, paths, key }: AddLeg| {
-            of.add_leg(&name, Peer { member: member_id, paths, key })
-        },
-    );
-    let of = devices.clone();
-    registry.add(
-        Method::new("rmr_remove_leg", "Take a member out of a pool for good")
-            .example(json!({"name": "Brmr0", "member_id": 2}))
-            .result_example(json!(true)),
-        move |RemoveLeg { name, member_id, force }: RemoveLeg| {
-            of.remove_leg(&name, member_id, force.unwrap_or(false))
-        },
-    );
-    let of = devices.clone();
-    registry.add(
-        Method::new(
-            "rmr_set_leg_maintenance",
-            "Keep a member out of the set while its node is worked on, or let it in again",
-        )
-        .example(json!({"name": "Brmr0", "member_id": 1, "enable": true}))
-        .result_example(json!(true)),
-        move |Maintenance { name, member_id, enable: on }: Maintenance| {
-            let member = MemberId::at(usize::from(member_id));
-            of.command(&name, Command::Maintenance { member, on }, None)
-        },
-    );
-    let of = devices.clone();
-    registry.add(
-        Method::new("rmr_replace_leg", "Say that a member has another, empty disk: it copies everything")
-            .example(json!({"name": "Brmr0", "member_id": 1}))
-            .result_example(json!(true)),
-        move |OfLeg { name, member_id, force }: OfLeg| {
-            let (member, force) = (MemberId::at(usize::from(member_id)), force.unwrap_or(false));
-            of.command(&name, Command::Replace { member, force }, None)
-        },
-    );
-    let of = devices.clone();
-    registry.add(
-        Method::new(
-            "rmr_discard_leg",
-            "Give up what a member wrote in another history: it copies everything",
-        )
-        .example(json!({"name": "Brmr0", "member_id": 1}))
-        .result_example(json!(true)),
-        move |OfLeg { name, member_id, force }: OfLeg| {
-            let (member, force) = (MemberId::at(usize::from(member_id)), force.unwrap_or(false));
-            of.command(&name, Command::Discard { member, force }, None)
-        },
-    );
+    legs::register(registry, devices);
+    whole::register(registry, devices);
 }
 
 fn create(devices: &Devices, params: Create) -> Result<String, RpcError> {
-    let start = StartOptions {
-        takeover: params.takeover.unwrap_or(false),
-        force: set(params.force.as_deref().unwrap_or(&[]), "force")?,
-        accept: params.accept.map(|id| member(id, "accept")).transpose()?,
-    };
+    let start = start_options(params.takeover, params.force.as_deref(), params.accept)?;
     let known = match (params.block_size, params.num_blocks, params.request_blocks) {
         (None, None, None) => None,
         (Some(size), Some(blocks), Some(longest)) if longest > 0 => Some((size, blocks, longest)),
@@ -290,13 +172,27 @@ fn create(devices: &Devices, params: Create) -> Result<String, RpcError> {
         members: params.members.into_iter().map(Peer::from).collect(),
         start,
         io_timeout: params.io_timeout_ms.filter(|ms| *ms > 0).map(Duration::from_millis),
+        readonly: params.readonly.unwrap_or(false),
         known,
         patience: params.wait_ms.map_or(PATIENCE, Duration::from_millis),
     };
     Ok(devices.create(wanted)?.name().to_owned())
 }
 
-fn member(id: u8, parameter: &str) -> Result<MemberId, RpcError> {
+/// How a pool is to be started, as calls say it.
+pub(super) fn start_options(
+    takeover: Option<bool>,
+    force: Option<&[u8]>,
+    accept: Option<u8>,
+) -> Result<StartOptions, RpcError> {
+    Ok(StartOptions {
+        takeover: takeover.unwrap_or(false),
+        force: set(force.unwrap_or(&[]), "force")?,
+        accept: accept.map(|id| member(id, "accept")).transpose()?,
+    })
+}
+
+pub(super) fn member(id: u8, parameter: &str) -> Result<MemberId, RpcError> {
     MemberId::new(id).ok_or_else(|| {
         let text = format!("{parameter} {id}, accepted: 0 to {}", MEMBERS_MAX - 1);
         RpcError::errno(EINVAL, text).parameter(parameter, id, "0 to 7")
@@ -309,7 +205,7 @@ fn set(ids: &[u8], parameter: &str) -> Result<MemberSet, RpcError> {
 
 impl Devices {
     /// A replicated bdev by name.
-    fn find(&self, name: &str) -> Result<Arc<Bdev>, RpcError> {
+    pub(super) fn find(&self, name: &str) -> Result<Arc<Bdev>, RpcError> {
         let bdev = rpc::find(&self.bdevs, name)?;
         rpc::owned_by(PRODUCT_NAME, &bdev)?;
         Ok(bdev)
@@ -338,48 +234,9 @@ impl Devices {
         }
         Ok(Value::Array(told))
     }
-
-    fn add_leg(&self, name: &str, peer: Peer) -> Result<bool, RpcError> {
-        let leg = self.leg(&peer)?;
-        let member = member(peer.member, "member_id")?;
-        self.command(name, Command::Add { member }, Some(leg))?;
-        let bdev = self.find(name)?;
-        replicated(&bdev).members().push(peer);
-        Ok(true)
-    }
-
-    fn remove_leg(&self, name: &str, id: u8, force: bool) -> Result<bool, RpcError> {
-        let member = member(id, "member_id")?;
-        self.command(name, Command::Remove { member, force }, None)?;
-        let bdev = self.find(name)?;
-        let device = replicated(&bdev);
-        device.members().retain(|peer| peer.member != id);
-        pool::leave(&device.home, device.pool, member).map_err(no_answer)?;
-        Ok(true)
-    }
-
-    /// Gives the engine a command and waits for its end.
-    fn command(&self, name: &str, command: Command, leg: Option<pool::LegSpec>) -> Result<bool, RpcError> {
-        let bdev = self.find(name)?;
-        let device = replicated(&bdev);
-        let added = leg.as_ref().map(|leg| leg.peer.member);
-        let told = pool::command(&device.home, device.pool, command, leg)
-            .map_err(|error| RpcError::errno(EINVAL, error.to_string()))?;
-        let result = match told.recv_timeout(COMMAND) {
-            Ok(result) => result.map_err(|error| RpcError::errno(EBUSY, error.to_string())),
-            Err(_) => Err(RpcError::errno(
-                ETIMEDOUT,
-                "the pool did not say how the command ended: look at its status",
-            )),
-        };
-        if let (Err(_), Some(id)) = (&result, added) {
-            pool::leave(&device.home, device.pool, member(id, "member_id")?).map_err(no_answer)?;
-        }
-        result.map(|()| true)
-    }
 }
 
-fn replicated(bdev: &Bdev) -> &Replicated {
+pub(super) fn replicated(bdev: &Bdev) -> &Replicated {
     let device: &dyn Any = &**bdev.device();
     device.downcast_ref().expect("looked at by its product name")
 }

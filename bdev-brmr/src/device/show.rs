@@ -1,9 +1,9 @@
 //! What is told of devices and pools.
 
 use bdev_rmr::hail::Peer;
-use bdev_rmr::pool::{LegState, LegView, PoolView};
-use rmr_engine::client::{Phase, Status};
-use rmr_proto::{MemberId, MemberSet};
+use bdev_rmr::pool::{Compared, LegState, LegView, PoolView};
+use rmr_engine::client::{Phase, ScrubState, Status};
+use rmr_proto::{ChunkNo, MemberId, MemberSet};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -99,8 +99,36 @@ pub(super) fn pool(pool: Uuid, view: &PoolView) -> Value {
         told["in_maintenance"] = json!(ids(status.resting));
         told["degraded"] = json!(up_to_date(status) != status.members);
         told["waits_for"] = json!(ids(status.waits_for));
+        told["given_up"] = json!({
+            "members": ids(status.given_up.members),
+            "chunks": status.given_up.chunks,
+        });
     }
     told
+}
+
+/// How a comparison stands.
+pub(super) fn compared((scrub, pins): &Compared) -> Value {
+    let state = match scrub.state {
+        ScrubState::Idle => "never_started",
+        ScrubState::Running => "running",
+        ScrubState::Done => "done",
+        ScrubState::Stopped => "stopped",
+        ScrubState::TooManyPins => "too_many_differ",
+    };
+    let pin = |(chunk, member): &(ChunkNo, MemberId)| json!({"chunk": chunk.0, "read_from": member.index()});
+    json!({
+        "state": state,
+        "next_chunk": scrub.next.0,
+        "end_chunk": scrub.end.0,
+        "chunks": scrub.chunks,
+        "not_compared": scrub.single,
+        "unreadable": scrub.unread,
+        "differed": scrub.mismatches,
+        "repaired": scrub.repaired,
+        "unresolved": scrub.unresolved,
+        "pinned": pins.iter().map(pin).collect::<Vec<_>>(),
+    })
 }
 
 /// Why a pool does not serve yet, in a line.

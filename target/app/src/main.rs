@@ -5,7 +5,9 @@ use rmr_tgt::cli::{Args, UsageError};
 use rmr_tgt::signals::StopSignal;
 use rmr_tgt::supervisor::{self, Watchdog};
 use rmr_tgt::{Options, StopReport, Target, exit, log};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::process::{
+    Pid, Resource, Rlimit, Signal, getppid, getrlimit, set_parent_process_death_signal, setrlimit,
+};
 use std::process::ExitCode;
 use std::time::Instant;
 use tgt_env::cores::CpuMask;
@@ -15,6 +17,15 @@ fn main() -> ExitCode {
     tgt_reactor::abort_when_a_reactor_panics();
     // On `--help`, `--version` and mistakes clap says it all and ends the process: 0, 0 and 2.
     let args = Args::parse();
+    if let Some(args) = args.demo() {
+        return rmr_tgt::demo::run(args).into();
+    }
+    if let Some(parent) = args.ends_with()
+        && let Err(why) = end_with(parent)
+    {
+        eprintln!("error: --ends-with {parent}: {why}");
+        return exit::ERROR.into();
+    }
     let options = match prepare(&args) {
         Ok(options) => options,
         Err(why) => {
@@ -103,6 +114,16 @@ fn memory_use() -> String {
     } else {
         format!("DMA memory {}", mapped.join(", "))
     }
+}
+
+/// From now on this process is killed when the thread that started it ends, in whatever way.
+fn end_with(parent: i32) -> std::io::Result<()> {
+    set_parent_process_death_signal(Some(Signal::KILL))?;
+    // It may have ended before.
+    if getppid().map(Pid::as_raw_pid) != Some(parent) {
+        return Err(std::io::Error::other("not the process that started this one, or it has ended"));
+    }
+    Ok(())
 }
 
 /// As SPDK does: a target that crashes should leave something to look at.

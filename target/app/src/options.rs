@@ -35,6 +35,8 @@ pub struct Options {
     pub host: Option<uuid::Uuid>,
     /// Sessions without a key also to and from other hosts.
     pub insecure_sessions: bool,
+    /// Whether clients may run load on bdevs, which overwrites them.
+    pub allow_load: bool,
     /// The configuration file to load.
     pub config: Option<PathBuf>,
     /// Go on when a call of the configuration fails.
@@ -58,6 +60,7 @@ impl Default for Options {
             metrics: None,
             host: None,
             insecure_sessions: false,
+            allow_load: false,
             config: None,
             ignore_config_errors: false,
             wait_for_rpc: false,

@@ -93,6 +93,7 @@ impl Target {
             init: init.clone(),
             claims: claims.clone(),
             log: options.log.clone(),
+            allow_load: options.allow_load,
         }));
         let mut target = Target {
             registry: registry.clone(),

@@ -67,12 +67,14 @@ pub fn key_file(path: &Path, key: &[u8]) {
     }
 }
 
-/// Methods of replicated pools need stores, or other hosts: `tests/replication.rs` and `bdev-brmr/tests` call them.
-pub fn needs_a_pool(name: &str) -> bool {
+/// Methods of replicated pools need stores, or other hosts: `tests/replication.rs`, `tests/pool_methods.rs` and `bdev-brmr/tests` call them. Load needs a
+/// target that lets it in: `tests/demo.rs`.
+pub fn needs_more(name: &str) -> bool {
     let legs = ["add_leg", "remove_leg", "replace_leg", "discard_leg", "set_leg_maintenance"];
+    let whole = ["enable_pool", "verify_pool", "stop_verify", "get_verify"];
     let stores = ["set_sync_limit", "get_server_pools", "get_store_metadata"];
-    let of_pools = legs.iter().chain(&stores).any(|verb| name == format!("rmr_{verb}"));
-    name.starts_with("brmr_") || name.starts_with("bdev_brmr_") || of_pools
+    let of_pools = legs.iter().chain(&whole).chain(&stores).any(|verb| name == format!("rmr_{verb}"));
+    name.starts_with("brmr_") || name.starts_with("bdev_brmr_") || of_pools || name == "rmr_run_load"
 }
 
 /// The methods, in the order in which their examples can be called on a target that was started with --wait-for-rpc:

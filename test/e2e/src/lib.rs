@@ -18,7 +18,7 @@
 //! * Nothing waits without a bound ([`PATIENCE`]).
 //!
 //! # Map of files
-//! `places` programs · `target` a target's process · `cluster` the nodes of a pool · `load` checked load on its
+//! `places` programs · `target` a target's process · `pool` storage and compute nodes · `load` checked load on their
 //! device · `spdk` SPDK's client, through `py/` · `raw` bytes on the socket ·
 //! `shape` compare shapes · `calls` the examples in a sensible order · `faults` every wrong call · `state` what must
 //! not change · `generate/` schema, reference, plugin · `data/` shapes recorded from SPDK · `py/` fixtures in Python.
@@ -27,11 +27,11 @@
 //! `tests/`, one file a subject; small ones beside the code.
 
 pub mod calls;
-pub mod cluster;
 pub mod faults;
 pub mod generate;
 pub mod load;
 pub mod places;
+pub mod pool;
 pub mod raw;
 pub mod shape;
 pub mod spdk;

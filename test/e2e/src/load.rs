@@ -1,4 +1,4 @@
-//! Checked load on the replicated device of a [`Cluster`](crate::cluster::Cluster), in a process of its own.
+//! Checked load on the replicated device of a pool of [`Nodes`](crate::pool::Nodes), in a process of its own.
 //!
 //! `rmr-perf bdev -w verify --state FILE`: what each block may hold is noted in a file that outlives the process, and
 //! each start reads everything back before it goes on.

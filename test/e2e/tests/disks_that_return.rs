@@ -7,8 +7,8 @@ use std::fs;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 use test_e2e::PATIENCE;
-use test_e2e::cluster::{Cluster, Disks};
 use test_e2e::load::Loads;
+use test_e2e::pool::Nodes;
 
 const BYTES: u64 = 8 << 20;
 const LOOK: Duration = Duration::from_millis(5);
@@ -16,14 +16,14 @@ const LOOK: Duration = Duration::from_millis(5);
 struct Pool {
     // Ends before the nodes do.
     loads: Loads,
-    cluster: Cluster,
+    nodes: Nodes,
 }
 
 impl Pool {
     fn start() -> Option<Self> {
-        let cluster = Cluster::start(2, BYTES, Disks::Files)?;
-        let loads = Loads::new(cluster.folder(), &cluster.device("R"))?;
-        let mut pool = Self { loads, cluster };
+        let nodes = Nodes::start(2, BYTES)?;
+        let loads = Loads::new(nodes.folder(), &nodes.device_of(2))?;
+        let mut pool = Self { loads, nodes };
         pool.loads.start(50, 3600);
         pool.until_whole();
         Some(pool)
@@ -37,7 +37,7 @@ impl Pool {
                 begun.elapsed() < 2 * PATIENCE,
                 "waited in vain until {what}: {:#?}\n{}",
                 self.loads.device(),
-                self.cluster.logs()
+                self.nodes.logs()
             );
             sleep(LOOK);
         }
@@ -59,7 +59,7 @@ impl Pool {
 
     /// Reads everything back from one leg, the other being dead.
     fn read_alone(&mut self, leg: usize) {
-        self.cluster.kill(1 - leg);
+        self.nodes.kill(1 - leg);
         self.until("it is alone", |device| device["in_set"] == json!([leg]));
         self.loads.interrupt();
         let begun = Instant::now();
@@ -73,15 +73,15 @@ impl Pool {
 #[test]
 fn an_older_copy_of_a_disk_is_never_read_and_copies_everything_again() {
     let Some(mut pool) = Pool::start() else { return };
-    let older = pool.cluster.folder().join("older");
-    pool.cluster.kill(1);
-    fs::copy(pool.cluster.disk(1), &older).expect("room for a copy");
-    pool.cluster.restart(1);
+    let older = pool.nodes.folder().join("older");
+    pool.nodes.kill(1);
+    fs::copy(pool.nodes.disk(1), &older).expect("room for a copy");
+    pool.nodes.start_again(1);
     pool.until_whole();
     pool.until_writes(2000);
-    pool.cluster.kill(1);
-    fs::copy(&older, pool.cluster.disk(1)).expect("room for a copy");
-    pool.cluster.restart(1);
+    pool.nodes.kill(1);
+    fs::copy(&older, pool.nodes.disk(1)).expect("room for a copy");
+    pool.nodes.start_again(1);
     pool.until_whole();
     pool.read_alone(1);
 }
@@ -89,15 +89,15 @@ fn an_older_copy_of_a_disk_is_never_read_and_copies_everything_again() {
 #[test]
 fn an_older_copy_alone_does_not_start_the_pool() {
     let Some(mut pool) = Pool::start() else { return };
-    let older = pool.cluster.folder().join("older");
-    pool.cluster.kill(1);
-    fs::copy(pool.cluster.disk(1), &older).expect("room for a copy");
+    let older = pool.nodes.folder().join("older");
+    pool.nodes.kill(1);
+    fs::copy(pool.nodes.disk(1), &older).expect("room for a copy");
     // The other goes on without it, and writes.
     pool.until_writes(500);
     pool.loads.kill();
-    pool.cluster.kill(0);
-    fs::copy(&older, pool.cluster.disk(1)).expect("room for a copy");
-    pool.cluster.restart(1);
+    pool.nodes.kill(0);
+    fs::copy(&older, pool.nodes.disk(1)).expect("room for a copy");
+    pool.nodes.start_again(1);
     pool.loads.start(50, 3600);
     let begun = Instant::now();
     let refused = loop {
@@ -109,7 +109,7 @@ fn an_older_copy_alone_does_not_start_the_pool() {
     };
     assert!(refused.contains("was not assembled within") && refused.contains("member 0"), "{refused}");
     // With the other one it goes on where it was.
-    pool.cluster.mend();
+    pool.nodes.mend();
     pool.loads.start(50, 3600);
     pool.until_whole();
     pool.read_alone(1);
@@ -118,20 +118,20 @@ fn an_older_copy_alone_does_not_start_the_pool() {
 #[test]
 fn the_disk_of_another_member_is_refused_by_name() {
     let Some(mut pool) = Pool::start() else { return };
-    pool.cluster.kill(1);
-    let own = pool.cluster.folder().join("own");
-    fs::copy(pool.cluster.disk(1), &own).expect("room for a copy");
+    pool.nodes.kill(1);
+    let own = pool.nodes.folder().join("own");
+    fs::copy(pool.nodes.disk(1), &own).expect("room for a copy");
     // As if it were put into the wrong node. Its owner has it as well, which is worse.
-    fs::copy(pool.cluster.disk(0), pool.cluster.disk(1)).expect("room for a copy");
-    pool.cluster.restart(1);
+    fs::copy(pool.nodes.disk(0), pool.nodes.disk(1)).expect("room for a copy");
+    pool.nodes.start_again(1);
     pool.until("the leg is refused", |device| {
         let why = device["legs"][1]["why"].as_str().unwrap_or_default();
         device["in_set"] == json!([0]) && why.contains("of another member of the pool")
     });
     pool.until_writes(500);
-    pool.cluster.kill(1);
-    fs::copy(&own, pool.cluster.disk(1)).expect("room for a copy");
-    pool.cluster.restart(1);
+    pool.nodes.kill(1);
+    fs::copy(&own, pool.nodes.disk(1)).expect("room for a copy");
+    pool.nodes.start_again(1);
     pool.until_whole();
     pool.read_alone(1);
 }

@@ -10,8 +10,8 @@
 use serde_json::json;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
-use test_e2e::cluster::{Cluster, Disks};
 use test_e2e::load::Loads;
+use test_e2e::pool::Nodes;
 use test_e2e::{PATIENCE, places};
 
 const BYTES: u64 = 16 << 20;
@@ -34,17 +34,17 @@ struct Counts {
 struct Hammer {
     // Ends before the nodes do.
     loads: Loads,
-    cluster: Cluster,
+    nodes: Nodes,
     random: fastrand::Rng,
     counts: Counts,
 }
 
 impl Hammer {
     fn start(seed: u64) -> Option<Self> {
-        let cluster = Cluster::start(3, BYTES, Disks::Files)?;
-        let loads = Loads::new(cluster.folder(), &cluster.device("R"))?;
+        let nodes = Nodes::start(3, BYTES)?;
+        let loads = Loads::new(nodes.folder(), &nodes.device_of(3))?;
         let random = fastrand::Rng::with_seed(seed);
-        Some(Self { loads, cluster, random, counts: Counts::default() })
+        Some(Self { loads, nodes, random, counts: Counts::default() })
     }
 
     fn pause(&mut self, at_most_ms: u64) {
@@ -56,8 +56,8 @@ impl Hammer {
     }
 
     fn kill_any(&mut self) {
-        let no = self.random.usize(0..self.cluster.len());
-        self.cluster.kill(no);
+        let no = self.random.usize(0..self.nodes.count());
+        self.nodes.kill(no);
         self.counts.nodes_killed += 1;
     }
 
@@ -71,8 +71,8 @@ impl Hammer {
                 self.kill_any();
             }
             5..=6 => {
-                let no = self.random.usize(0..self.cluster.len());
-                self.cluster.pause(no);
+                let no = self.random.usize(0..self.nodes.count());
+                self.nodes.pause(no);
                 self.counts.nodes_paused += 1;
             }
             7..=8 => {
@@ -81,7 +81,7 @@ impl Hammer {
             }
             _ => {
                 self.loads.kill();
-                (0..self.cluster.len()).for_each(|no| self.cluster.kill(no));
+                self.nodes.kill_all();
                 self.counts.everything_killed += 1;
             }
         }
@@ -98,26 +98,26 @@ impl Hammer {
             self.pause(1000);
             // Now and then the next blow falls before the last one is mended.
             if self.random.u32(0..4) > 0 {
-                self.cluster.mend();
+                self.nodes.mend();
             }
         }
-        self.cluster.mend();
+        self.nodes.mend();
         self.loads.kill();
         self.counts.writes = self.loads.writes();
     }
 
     /// Reads everything back from each leg alone, all others being dead.
     fn read_each(&mut self) {
-        let all: Vec<usize> = (0..self.cluster.len()).collect();
+        let all: Vec<usize> = (0..self.nodes.count()).collect();
         for leg in &all {
             self.loads.start(100, 3600);
             self.until("all legs are up to date", |hammer| {
                 hammer.loads.device().is_some_and(|device| device["up_to_date"] == json!(all))
             });
-            all.iter().filter(|no| *no != leg).for_each(|no| self.cluster.kill(*no));
+            all.iter().filter(|no| *no != leg).for_each(|no| self.nodes.kill(*no));
             self.loads.interrupt();
             self.until("the load ends", |hammer| hammer.loads.ended().is_some());
-            self.cluster.mend();
+            self.nodes.mend();
         }
     }
 
@@ -129,7 +129,7 @@ impl Hammer {
                 "waited in vain until {what}, after {:?}: {:#?}\n{}",
                 self.counts,
                 self.loads.device(),
-                self.cluster.logs()
+                self.nodes.logs()
             );
             sleep(LOOK);
         }

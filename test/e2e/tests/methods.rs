@@ -6,7 +6,7 @@ use rmr_rpc::{Method, Schema};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::fs;
-use test_e2e::calls::{example_in, in_order, needs_a_pool};
+use test_e2e::calls::{example_in, in_order, needs_more};
 use test_e2e::places::root;
 use test_e2e::shape::{Rule, difference, without};
 use test_e2e::spdk::SpdkClient;
@@ -84,7 +84,7 @@ fn every_method_answers_its_example_in_the_documented_shape_and_in_spdks() {
     let (mut called, mut faults) = (BTreeSet::new(), Vec::new());
     for method in in_order(&schema) {
         let Method { name, result_example, .. } = method;
-        if needs_a_pool(name) {
+        if needs_more(name) {
             called.insert(name.clone());
             continue;
         }
@@ -119,7 +119,7 @@ fn every_deprecated_name_answers_as_its_method() {
     let schema = schema(&mut target);
     let Some(mut client) = SpdkClient::connect(&target.socket()) else { return };
     let mut methods = in_order(&schema);
-    methods.retain(|method| !method.aliases.is_empty() && !needs_a_pool(&method.name));
+    methods.retain(|method| !method.aliases.is_empty() && !needs_more(&method.name));
     assert!(!methods.is_empty());
     for method in methods {
         for alias in &method.aliases {

@@ -10,8 +10,8 @@
 use serde_json::json;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
-use test_e2e::cluster::{Cluster, Disks};
 use test_e2e::load::Loads;
+use test_e2e::pool::{Disks, Nodes};
 use test_e2e::{PATIENCE, places};
 
 const BYTES: u64 = 4 << 20;
@@ -20,14 +20,14 @@ const LOOK: Duration = Duration::from_millis(2);
 struct Mirror {
     // Ends before the nodes do.
     loads: Loads,
-    cluster: Cluster,
+    nodes: Nodes,
 }
 
 impl Mirror {
     fn start() -> Option<Self> {
-        let cluster = Cluster::start(2, BYTES, Disks::Faulty)?;
-        let loads = Loads::new(cluster.folder(), &cluster.device("R"))?;
-        Some(Self { loads, cluster })
+        let nodes = Nodes::start_on(2, BYTES, Disks::Faulty)?;
+        let loads = Loads::new(nodes.folder(), &nodes.device_of(2))?;
+        Some(Self { loads, nodes })
     }
 
     fn until(&mut self, what: &str, condition: impl Fn(&mut Self) -> bool) {
@@ -37,7 +37,7 @@ impl Mirror {
                 begun.elapsed() < 2 * PATIENCE,
                 "waited in vain until {what}: {:#?}\n{}",
                 self.loads.device(),
-                self.cluster.logs()
+                self.nodes.logs()
             );
             sleep(LOOK);
         }
@@ -55,18 +55,18 @@ impl Mirror {
         // It has not ended with an error before.
         assert_eq!(self.loads.ended(), None);
         self.loads.kill();
-        (0..2).for_each(|no| self.cluster.kill(no));
-        self.cluster.mend();
+        self.nodes.kill_all();
+        self.nodes.mend();
     }
 
     /// Reads everything back from each leg, the other being dead.
     fn read_each(&mut self) {
         for leg in [0, 1] {
             self.begin(100);
-            self.cluster.kill(1 - leg);
+            self.nodes.kill(1 - leg);
             self.loads.interrupt();
             self.until("the load ends", |mirror| mirror.loads.ended().is_some());
-            self.cluster.mend();
+            self.nodes.mend();
         }
     }
 }
@@ -81,9 +81,9 @@ fn what_only_the_slow_leg_acknowledged_is_there_after_everything_died() {
     for death in 0..deaths() {
         mirror.begin(50);
         let failing = death as usize % 2;
-        mirror.cluster.slow(1 - failing, 3000);
+        mirror.nodes.slow(1 - failing, 3000);
         let before = mirror.loads.writes_now();
-        mirror.cluster.inject(failing, "write", "failure", 1 << 20);
+        mirror.nodes.inject(failing, "write", "failure", 1 << 20);
         mirror.until("writes are acknowledged", |mirror| mirror.loads.writes_now() > before + 64);
         mirror.die();
     }
@@ -96,7 +96,7 @@ fn what_only_one_leg_has_and_nobody_acknowledged_is_either_there_or_not() {
     let Some(mut mirror) = Mirror::start() else { return };
     for death in 0..deaths() {
         mirror.begin(50);
-        mirror.cluster.inject(death as usize % 2, "write", "pending", 1 << 20);
+        mirror.nodes.inject(death as usize % 2, "write", "pending", 1 << 20);
         // As long as the writes under way need on the other leg, and not until the one that hangs is given up.
         sleep(Duration::from_millis(10 + death % 40));
         mirror.die();

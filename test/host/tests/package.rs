@@ -116,6 +116,7 @@ fn expected() -> BTreeSet<(String, String)> {
         }
     };
     add("config", ".json", "usr/share/doc/rmr-tgt/examples", "");
+    add("config/pool", ".json", "usr/share/doc/rmr-tgt/examples/pool", "");
     add("docs/man", ".1", "usr/share/man/man1", ".gz");
     add("docs/man", ".8", "usr/share/man/man8", ".gz");
     expected

@@ -1,8 +1,8 @@
 //! The compute side: a client of the engine, driven over sessions.
 //!
 //! A [`Pool`] lives on its home reactor, in [`Pools`], shared by its poller and by the channels of the device that stands
-//! on it. `leg` has the sessions, `sending` and `hearing` what is said on them, `io` the requests of channels, `memory` the engine's buffers, `control` what other
-//! threads ask for.
+//! on it. `leg` has the sessions, `sending` and `hearing` what is said on them, `io` the requests of channels, `memory` the
+//! engine's buffers, `control` what other threads ask for, `whole` what they ask of the whole device.
 
 mod control;
 mod hearing;
@@ -11,10 +11,12 @@ mod leg;
 mod memory;
 mod sending;
 mod slab;
+mod whole;
 
 pub use control::{LegView, NotGiven, PoolView, Told, close, command, leave, open, view};
 pub use io::PoolChannel;
 pub use leg::LegState;
+pub use whole::{Compared, Grown, resize, scrub, scrubbed, start};
 
 use crate::hail::{Hail, Peer};
 use leg::Leg;
@@ -109,6 +111,8 @@ pub struct Pool {
     next_tick: u64,
     commands: BTreeMap<u64, SyncSender<Result<(), CommandError>>>,
     next_command: u64,
+    /// Waits for the end of a growth.
+    growing: whole::Growing,
     closing: bool,
 }
 
@@ -161,6 +165,7 @@ impl Pool {
             next_tick: 0,
             commands: BTreeMap::new(),
             next_command: 1,
+            growing: None,
             closing: false,
         };
         for leg in spec.legs {
@@ -284,7 +289,13 @@ impl Pool {
                     let _ = waits.try_send(result);
                 }
             }
-            Action::Resized(result) => tracing::info!(pool = %self.name, ?result, "resized"),
+            Action::Resized(result) => {
+                tracing::info!(pool = %self.name, ?result, "resized");
+                if let Some(waits) = self.growing.take() {
+                    // Whoever asked may have given up.
+                    let _ = waits.try_send(result);
+                }
+            }
         }
     }
 

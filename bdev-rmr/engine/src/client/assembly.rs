@@ -83,7 +83,8 @@ impl Client {
 
     pub(super) fn ask_promise(&self, member: MemberId, out: &mut Vec<ClientAction>) {
         if self.legs[member.index()].up {
-            let takeover = self.options.takeover || self.held;
+            // Once it has served it takes over from nobody: another client whose lease lives has taken over from it.
+            let takeover = self.options.takeover && !self.held;
             out.push(ClientAction::Send(member, Msg::Promise { promise: self.promise, takeover }));
         }
     }
@@ -102,7 +103,8 @@ impl Client {
         }
         self.legs[from.index()].why = Some(if lease_ns > 0 { Why::Leased(lease_ns) } else { Why::Promised });
         if self.phase == Phase::Assembling {
-            if lease_ns > 0 {
+            let taken_over = self.held && self.set.has(from) && stands > self.epoch.promise;
+            if lease_ns > 0 && !taken_over {
                 // It asks again then; nobody can make it wait for ever.
                 self.assembly.not_before = now + lease_ns.min(LEASE_MAX_NS);
             } else if self.held {

@@ -1,8 +1,9 @@
 //! The arguments, in the groups in which `--help` shows them.
 
 use super::help;
+use crate::demo::DemoArgs;
 use crate::log::Format;
-use clap::{ArgAction, Parser, ValueEnum};
+use clap::{ArgAction, Parser, Subcommand, ValueEnum};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use uuid::Uuid;
@@ -24,9 +25,16 @@ const IGNORED: &str = "Accepted for SPDK's scripts, without effect";
     version = crate::VERSION,
     disable_version_flag = true,
     disable_help_flag = true,
+    disable_help_subcommand = true,
+    subcommand_value_name = "demo",
+    subcommand_help_heading = "To try it out",
+    args_conflicts_with_subcommands = true,
     max_term_width = 110
 )]
 pub struct Args {
+    #[command(subcommand)]
+    pub(super) command: Option<Command>,
+
     /// Cores to run on, one reactor each: 0x3, [0,1] or 0-1 [default: 0x1]
     #[arg(short = 'm', long, value_name = "MASK", help_heading = CORES)]
     pub(super) cpumask: Option<String>,
@@ -81,6 +89,10 @@ pub struct Args {
     #[arg(long, value_name = "ADDRESS", value_parser = tgt_metrics::parse_address, help_heading = CONTROL)]
     pub(super) metrics: Option<SocketAddr>,
 
+    /// Let clients run load on bdevs (rmr_run_load), which overwrites what they hold
+    #[arg(long, help_heading = CONTROL)]
+    pub(super) allow_load: bool,
+
     /// Who this host is to its peers: the same after each start, and no other's [default: made of /etc/machine-id and the path of the RPC socket]
     #[arg(long, value_name = "UUID", value_parser = host_id, help_heading = SESSIONS)]
     pub(super) host_id: Option<Uuid>,
@@ -101,6 +113,9 @@ pub struct Args {
     /// Leave the limit on core dumps as it is, instead of raising it
     #[arg(short = 'd', long, help_heading = GENERAL)]
     pub(super) limit_coredump: bool,
+    /// End with the process that started this one, however that ends: its process id
+    #[arg(long, value_name = "PID", help_heading = GENERAL, hide = true)]
+    pub(super) ends_with: Option<i32>,
     /// Show the version
     #[arg(short = 'v', long, action = ArgAction::Version, help_heading = GENERAL)]
     version: (),
@@ -110,6 +125,13 @@ pub struct Args {
 
     #[command(flatten)]
     pub(super) ignored: Ignored,
+}
+
+/// What this program does besides being a target.
+#[derive(Clone, Debug, Subcommand)]
+pub(super) enum Command {
+    /// Three storage nodes and a compute node on this machine: a replicated device to try things on
+    Demo(Box<DemoArgs>),
 }
 
 /// Options of SPDK's that mean nothing here: there is no DPDK below.

@@ -1,6 +1,7 @@
 //! From arguments to [`Options`]: what clap cannot check by itself.
 
-use super::args::{Args, HugepageSize};
+use super::args::{Args, Command, HugepageSize};
+use crate::demo::DemoArgs;
 use crate::log::{Format, Level, LogControl, UnknownFlag};
 use crate::options::{Options, RPC_SOCKET};
 use rpc_server::ServerConfig;
@@ -54,12 +55,25 @@ impl Args {
             metrics: self.metrics,
             host: self.host_id,
             insecure_sessions: self.insecure_sessions,
+            allow_load: self.allow_load,
             config: self.config.clone(),
             ignore_config_errors: self.json_ignore_init_errors,
             wait_for_rpc: self.wait_for_rpc,
             log,
             ..Options::default()
         })
+    }
+
+    /// The demo, if this is to be one.
+    #[must_use]
+    pub fn demo(&self) -> Option<&DemoArgs> {
+        self.command.as_ref().map(|Command::Demo(args)| &**args)
+    }
+
+    /// The process with which this one is to end.
+    #[must_use]
+    pub fn ends_with(&self) -> Option<i32> {
+        self.ends_with
     }
 
     /// Whether the limit on core dumps shall be raised.
@@ -212,6 +226,12 @@ mod tests {
             "rmr_tgt --host-id 7",
             "rmr_tgt --host-id 00000000-0000-0000-0000-000000000000",
             "rmr_tgt what",
+            "rmr_tgt -r /tmp/r demo",
+            "rmr_tgt demo --ram --dir d",
+            "rmr_tgt demo --size 15",
+            "rmr_tgt demo --status --load",
+            "rmr_tgt demo --restart 3",
+            "rmr_tgt demo --load 0",
         ] {
             assert!(Args::try_parse_from(line.split(' ')).is_err(), "{line}");
         }

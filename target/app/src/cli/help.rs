@@ -5,6 +5,7 @@ pub(super) const ABOUT: &str =
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
+  rmr_tgt demo                                 a replicated device on this machine, to try things on
   rmr_tgt -m 0x3 -c config/two-bdevs.json      two reactors, bdevs from a file
   rmr_tgt -m [2,3] --poll                      never sleep, as SPDK does
   rmr_tgt --wait-for-rpc -r /run/rmr.sock      set options first, then framework_start_init

@@ -4,6 +4,7 @@ mod cores;
 mod framework;
 mod instance;
 mod iobuf;
+mod load;
 mod logs;
 mod machine;
 mod memory;
@@ -32,6 +33,7 @@ pub(crate) struct Parts {
     pub(crate) init: Arc<Init>,
     pub(crate) claims: Arc<Claims>,
     pub(crate) log: Arc<LogControl>,
+    pub(crate) allow_load: bool,
 }
 
 /// All methods and subsystems, in SPDK's order of those that exist here. The order is that of a saved configuration.
@@ -58,6 +60,7 @@ pub(crate) fn registry(parts: &Parts) -> Registry {
     bdev_error::rpc::register(r, &parts.bdevs);
     let devices = bdev_brmr::device::Devices::new(&parts.bdevs, &parts.sessions, &parts.reactors);
     bdev_brmr::device::rpc::register(r, &devices);
+    load::register(r, parts);
     let rtrs = tgt_rtrs::rpc::register(r, &parts.sessions);
     let node = StorageNode::new(&parts.reactors, &parts.sessions);
     let brmr = bdev_brmr::store::register(r, &Stores::new(&parts.bdevs, Box::new(node)));

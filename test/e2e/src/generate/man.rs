@@ -41,17 +41,17 @@ fn page(section: &str, mut command: Command) -> String {
     }
     let pages = pages_beside(&name);
     roff.extend(format!(".SH \"SEE ALSO\"\n{pages}\n").as_bytes());
-    tidy(String::from_utf8(roff).expect("roff is text"), &name, &subs)
+    tidy(String::from_utf8(roff).expect("roff is text"), &name, section, &subs)
 }
 
 /// Text after the options keeps its lines, and subcommands are no pages of their own.
-fn tidy(roff: String, name: &str, subs: &[String]) -> String {
+fn tidy(roff: String, name: &str, section: &str, subs: &[String]) -> String {
     let escaped = |text: &str| text.replace('-', "\\-");
     let roff = roff
         .replace(".SH EXTRA\n", ".SH NOTES\n.nf\n")
         .replace(".SH DESCRIPTION\n", ".SH DESCRIPTION\n.nf\n");
     subs.iter().fold(roff, |roff, sub| {
-        let page = format!("{}\\-{}(1)", escaped(name), escaped(sub));
+        let page = format!("{}\\-{}({section})", escaped(name), escaped(sub));
         roff.replace(&page, &format!("{} {}", escaped(name), escaped(sub)))
     })
 }

@@ -59,6 +59,23 @@ pub(crate) fn h26_a_client_that_was_superseded_writes_nothing_more() {
 }
 
 #[test]
+fn h26_an_idle_client_that_was_superseded_does_not_take_the_pool_back() {
+    // Whose name is greater is drawn: either way.
+    for _ in 0..8 {
+        let mut s = Script::pool(2);
+        s.write(2);
+        for _ in 0..4 {
+            s.other_client();
+            s.until_set(&[A, B]);
+            let taken = s.epoch().promise;
+            s.run(5000);
+            assert_eq!(s.epoch().promise, taken, "the one before took it back");
+        }
+        s.end();
+    }
+}
+
+#[test]
 pub(crate) fn finding_02_a_leg_that_may_have_shrunk_the_set_is_waited_for() {
     let mut s = Script::pool(2);
     s.hold(|e| e.from == A && matches!(e.msg, Msg::Adopted { .. }));
