@@ -8,8 +8,10 @@ use crate::error::Error;
 use crate::fuzz::{self, Harness};
 use crate::project::Project;
 use crate::step::{self, Context, Outcome, Part, shown};
-use crate::steps::build::{self, SIMULATOR};
+use crate::steps::build::{self, BINARIES, SIMULATOR};
 use crate::steps::sim;
+use crate::steps::test::with_binaries;
+use crate::tool::Tool;
 
 /// Run the long tests for a given time, shared evenly between the jobs
 ///
@@ -57,7 +59,48 @@ const JOBS: &[Job] = &[
         prepare: |project| Harness::build(project, &fuzz::targets(project)?).map(|_| None),
         run: fuzz_all,
     },
+    Job {
+        name: "hammer",
+        about: "nodes and clients of a pool that are killed and paused under checked load",
+        prepare: |project| pool_binaries(project).map(|()| None),
+        run: hammer,
+    },
+    Job {
+        name: "deaths",
+        about: "two legs, one that fails or hangs, and everything killed, time and again",
+        prepare: |project| pool_binaries(project).map(|()| None),
+        run: deaths,
+    },
 ];
+
+/// A death of everything, the return and the check of all blocks take about so long, on two cores that do this alone.
+const DEATH: Duration = Duration::from_millis(1200);
+
+/// What the tests of pools start.
+fn pool_binaries(project: &Project) -> Result<(), Error> {
+    let shipped = BINARIES.iter().map(|(name, _)| *name).filter(|name| *name != SIMULATOR);
+    let names = shipped.filter_map(|name| match project.has_bin(name) {
+        Ok(true) => Some(Ok(name)),
+        Ok(false) => None,
+        Err(error) => Some(Err(error)),
+    });
+    build::release(&names.collect::<Result<Vec<_>, _>>()?)
+}
+
+fn hammer(project: &Project, time: Duration) -> Result<(), Error> {
+    pool_test(project, "hammer")?.env("RMR_HAMMER_SECONDS", time.as_secs().to_string()).run()
+}
+
+fn deaths(project: &Project, time: Duration) -> Result<(), Error> {
+    let count = (time.as_secs_f64() / DEATH.as_secs_f64()).max(1.0) as u64;
+    pool_test(project, "two_legs")?.env("RMR_DEATHS", count.to_string()).run()
+}
+
+/// A test of `test/e2e`, with the release binaries.
+fn pool_test(project: &Project, name: &str) -> Result<Tool, Error> {
+    let tool = Tool::cargo().args(["test", "--locked", "--package", "test-e2e", "--test", name]);
+    with_binaries(project, tool)
+}
 
 fn names() -> PossibleValuesParser {
     PossibleValuesParser::new(JOBS.iter().map(|job| job.name))

@@ -21,7 +21,7 @@ pub(crate) fn run(context: &Context<'_>) -> Result<Outcome, Error> {
     }
     // Built before the clock runs.
     tests(Tool::cargo()).arg("--no-run").run()?;
-    with_binaries(context, tests(Tool::bounded("cargo", LIMIT)))?.run()?;
+    with_binaries(context.project, tests(Tool::bounded("cargo", LIMIT)))?.run()?;
     Ok(Outcome::Passed)
 }
 

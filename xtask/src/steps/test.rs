@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use super::build::BINARIES;
 use super::{programs, venv};
 use crate::error::Error;
+use crate::project::Project;
 use crate::step::{Context, Outcome};
 use crate::tool::Tool;
 
@@ -18,7 +19,7 @@ pub(crate) fn run(context: &Context<'_>) -> Result<Outcome, Error> {
         let tool = tool.env("RMR_VM", "off");
         venv.iter().fold(tool, |tool, venv| tool.env("RMR_VENV", venv))
     };
-    let binaries = binaries(context)?;
+    let binaries = binaries(context.project)?;
     let programs = programs::build(Tool::cargo().args(["test", "--workspace", "--locked"]))?;
     // One more than cores: there is always one that waits.
     let at_once = std::thread::available_parallelism().map_or(2, usize::from) + 1;
@@ -30,16 +31,16 @@ pub(crate) fn run(context: &Context<'_>) -> Result<Outcome, Error> {
 }
 
 /// `tool`, told where the release binaries are.
-pub(super) fn with_binaries(context: &Context<'_>, tool: Tool) -> Result<Tool, Error> {
-    Ok(with_each(tool, &binaries(context)?))
+pub(crate) fn with_binaries(project: &Project, tool: Tool) -> Result<Tool, Error> {
+    Ok(with_each(tool, &binaries(project)?))
 }
 
 /// Variables and the release binaries that they name.
-fn binaries(context: &Context<'_>) -> Result<Vec<(&'static str, PathBuf)>, Error> {
+fn binaries(project: &Project) -> Result<Vec<(&'static str, PathBuf)>, Error> {
     let mut all = Vec::new();
     for (name, variable) in BINARIES {
-        if context.project.has_bin(name)? {
-            all.push((*variable, context.project.release_bin(name)?));
+        if project.has_bin(name)? {
+            all.push((*variable, project.release_bin(name)?));
         }
     }
     Ok(all)
