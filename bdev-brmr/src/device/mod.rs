@@ -7,7 +7,7 @@ mod show;
 mod whole;
 
 use bdev_rmr::hail::Peer;
-use bdev_rmr::pool::PoolChannel;
+use bdev_rmr::pool;
 use rpc_registry::ConfigEntry;
 use serde_json::json;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -58,7 +58,7 @@ impl Replicated {
 
 impl Device for Replicated {
     fn open_channel(&self, cx: &mut Cx) -> Result<Box<dyn Channel>, String> {
-        Ok(Box::new(PoolChannel::open(cx, self.pool)?))
+        pool::open_channel(cx, &self.home, self.pool)
     }
 
     fn driver_specific(&self, _bdev: &Bdev) -> serde_json::Value {

@@ -91,7 +91,7 @@ impl Pool {
 }
 
 /// A way to a pool, on its home reactor.
-pub struct PoolChannel {
+pub(super) struct PoolChannel {
     pool: Rc<RefCell<Pool>>,
     no: u32,
 }
@@ -99,12 +99,9 @@ pub struct PoolChannel {
 impl PoolChannel {
     /// # Errors
     /// If the pool is not on this reactor.
-    pub fn open(cx: &mut Cx, pool: Uuid) -> Result<Self, String> {
+    pub(super) fn open(cx: &mut Cx, pool: Uuid) -> Result<Self, String> {
         let Some(pool) = Pools::of(cx).get(pool) else {
-            return Err(format!(
-                "pool {pool} is not on {}: its requests are made on its home reactor",
-                cx.id()
-            ));
+            return Err(format!("pool {pool} is not open on {}", cx.id()));
         };
         let no = {
             let channels = &mut pool.borrow_mut().channels;

@@ -1,10 +1,11 @@
 //! The compute side: a client of the engine, driven over sessions.
 //!
 //! A [`Pool`] lives on its home reactor, in [`Pools`], shared by its poller and by the channels of the device that stands
-//! on it. `leg` has the sessions, `sending` and `hearing` what is said on them, `io` the requests of channels, `memory` the
+//! on it. `leg` has the sessions, `sending` and `hearing` what is said on them, `io` the requests of channels, `far` those of other reactors, `memory` the
 //! engine's buffers, `control` what other threads ask for, `whole` what they ask of the whole device.
 
 mod control;
+mod far;
 mod hearing;
 mod io;
 mod leg;
@@ -14,7 +15,8 @@ mod slab;
 mod whole;
 
 pub use control::{LegView, NotGiven, PoolView, Told, close, command, leave, open, view};
-pub use io::PoolChannel;
+pub use far::open_channel;
+use io::PoolChannel;
 pub use leg::LegState;
 pub use whole::{Compared, Grown, resize, scrub, scrubbed, start};
 

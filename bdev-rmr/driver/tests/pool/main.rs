@@ -5,22 +5,23 @@
 mod rig;
 
 use bdev_rmr::hail::Peer;
-use bdev_rmr::pool::{self, LegSpec, LegState, PoolChannel, PoolSpec, PoolView};
+use bdev_rmr::pool::{self, LegSpec, LegState, PoolSpec, PoolView};
 use bdev_rmr::store::RangeJob;
 use rig::{BLOCK, POOL, Rig, session, wait_until};
 use rmr_engine::client::{ClientConfig, Phase, StartOptions};
 use rmr_proto::MemberId;
 use std::sync::Arc;
 use tgt_bdev::{Bdev, BdevSpec, Channel, Cx, Desc, Device, Limits, Mode, Op, OpSet};
+use tgt_reactor::Handle;
 use uuid::Uuid;
 
 const BLOCKS: u64 = (8 << 20) / BLOCK as u64;
 
-struct OnPool(Uuid);
+struct OnPool(Uuid, Handle);
 
 impl Device for OnPool {
     fn open_channel(&self, cx: &mut Cx) -> Result<Box<dyn Channel>, String> {
-        Ok(Box::new(PoolChannel::open(cx, self.0)?))
+        pool::open_channel(cx, &self.1, self.0)
     }
 }
 
@@ -85,7 +86,7 @@ impl Pair {
             ops: OpSet::of(&[Op::Read, Op::Write, Op::WriteZeroes, Op::Unmap, Op::Flush]),
             limits: Limits { max_rw_blocks: self.view().request_blocks, ..Limits::default() },
             numa_node: None,
-            device: Arc::new(OnPool(self.pool)),
+            device: Arc::new(OnPool(self.pool, self.rig.handles[0].clone())),
         });
         drop(bdev.expect("a free name"));
         Arc::new(self.rig.bdevs.open("Pool", "a test", Mode::Write).expect("it opens"))
@@ -156,6 +157,30 @@ fn a_pool_is_assembled_again_by_another_client() {
     pair.until_set(&[0, 1]);
     let device = pair.device();
     assert!(pair.read(&device, 4096, 8192) == pattern(3, 8192));
+    let view = pair.view();
+    assert_eq!((view.under_way, view.buffers), (0, 0), "nothing is kept");
+}
+
+#[test]
+fn requests_of_other_reactors_go_to_the_pools_home_and_back() {
+    let pair = Pair::start();
+    pair.until_set(&[0, 1]);
+    let device = pair.device();
+    let threads = [1, 2].map(|reactor: u64| {
+        let (device, handle) = (device.clone(), pair.rig.handles[reactor as usize].clone());
+        std::thread::spawn(move || {
+            for round in 0..20 {
+                let (offset, bytes) = (reactor << 20, pattern(reactor + 2 * round, 1 << 20));
+                RangeJob::Write(vec![(offset, bytes.clone())]).run(&handle, &device).expect("written");
+                let read = RangeJob::Read { offset, len: 1 << 20 }.run(&handle, &device).expect("read");
+                assert!(read == bytes, "reactor {reactor}, round {round}");
+            }
+        })
+    });
+    threads.into_iter().for_each(|thread| thread.join().expect("all rounds"));
+    // What one wrote the others read.
+    assert!(pair.read(&device, 1 << 20, 1 << 20) == pattern(1 + 38, 1 << 20));
+    assert!(pair.read(&device, 2 << 20, 1 << 20) == pattern(2 + 38, 1 << 20));
     let view = pair.view();
     assert_eq!((view.under_way, view.buffers), (0, 0), "nothing is kept");
 }
