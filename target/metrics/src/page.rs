@@ -1,7 +1,8 @@
 //! The page as a whole.
 
+use crate::replication::ReplicationSource;
 use crate::text::Text;
-use crate::{bdevs, memory, process, reactors};
+use crate::{bdevs, memory, process, reactors, replication};
 use std::sync::Arc;
 use std::time::Instant;
 use tgt_bdev::Bdevs;
@@ -14,6 +15,8 @@ pub struct Sources {
     pub bdevs: Arc<Bdevs>,
     /// The reactors.
     pub reactors: Arc<Vec<Handle>>,
+    /// Replicated devices and stores; none where there are no such modules.
+    pub replication: Option<ReplicationSource>,
     /// Version of the target.
     pub version: &'static str,
     /// Version of the SPDK whose methods it answers.
@@ -30,6 +33,9 @@ pub fn page(sources: &Sources) -> String {
     reactors::write(&mut text, &sources.reactors);
     memory::write(&mut text);
     bdevs::write(&mut text, &sources.bdevs);
+    if let Some(source) = &sources.replication {
+        replication::write(&mut text, source);
+    }
     text.finish()
 }
 

@@ -296,6 +296,7 @@ mod tests {
         let sources = Sources {
             bdevs: Bdevs::new(),
             reactors: Arc::default(),
+            replication: None,
             version: "1.2.3",
             spdk_version: "v0".to_owned(),
             started: Instant::now(),
