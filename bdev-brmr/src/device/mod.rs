@@ -7,7 +7,7 @@ mod show;
 mod whole;
 
 use bdev_rmr::hail::Peer;
-use bdev_rmr::pool;
+use bdev_rmr::pool::{self, PoolFigures};
 use rpc_registry::ConfigEntry;
 use serde_json::json;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -33,6 +33,17 @@ impl Devices {
     pub fn new(bdevs: &Arc<Bdevs>, sessions: &Arc<Sessions>, reactors: &Arc<Vec<Handle>>) -> Arc<Self> {
         let (bdevs, sessions, reactors) = (bdevs.clone(), sessions.clone(), reactors.clone());
         Arc::new(Self { bdevs, sessions, reactors })
+    }
+}
+
+impl Devices {
+    /// All pools of this host in figures, for monitors. Control threads; waits `patience` at most for each reactor, and
+    /// leaves out what it does not hear.
+    #[must_use]
+    pub fn figures(&self, patience: Duration) -> Vec<PoolFigures> {
+        let of = |reactor: &Handle| pool::figures(reactor, patience).unwrap_or_default();
+        // Pools live on the first one.
+        self.reactors.first().map(of).unwrap_or_default()
     }
 }
 

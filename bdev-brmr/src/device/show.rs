@@ -54,12 +54,6 @@ fn to_copy(member: MemberId, status: &Status) -> Option<Option<u64>> {
     status.to_copy.iter().find(|(of, _)| *of == member).map(|(_, chunks)| *chunks)
 }
 
-/// Who takes part in every write and holds everything.
-fn up_to_date(status: &Status) -> MemberSet {
-    let whole = status.to_copy.iter().filter(|(_, chunks)| *chunks == Some(0));
-    whole.fold(MemberSet::EMPTY, |set, (member, _)| set.with(*member))
-}
-
 fn ids(members: MemberSet) -> Vec<usize> {
     members.iter().map(MemberId::index).collect()
 }
@@ -74,7 +68,7 @@ pub(super) fn pool(pool: Uuid, view: &PoolView) -> Value {
             "session": leg.session.to_string(),
             "state": state,
             "in_set": status.is_some_and(|status| status.set.has(leg.member)),
-            "up_to_date": status.is_some_and(|status| up_to_date(status).has(leg.member)),
+            "up_to_date": status.is_some_and(|status| status.up_to_date().has(leg.member)),
             "chunks_to_copy": status.and_then(|status| to_copy(leg.member, status)?),
             "why": why(leg, status),
         })
@@ -95,9 +89,9 @@ pub(super) fn pool(pool: Uuid, view: &PoolView) -> Value {
             json!({"generation": status.epoch.promise.generation, "version": status.epoch.version});
         told["members"] = json!(ids(status.members));
         told["in_set"] = json!(ids(status.set));
-        told["up_to_date"] = json!(ids(up_to_date(status)));
+        told["up_to_date"] = json!(ids(status.up_to_date()));
         told["in_maintenance"] = json!(ids(status.resting));
-        told["degraded"] = json!(up_to_date(status) != status.members);
+        told["degraded"] = json!(status.up_to_date() != status.members);
         told["waits_for"] = json!(ids(status.waits_for));
         told["given_up"] = json!({
             "members": ids(status.given_up.members),

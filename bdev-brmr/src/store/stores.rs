@@ -380,6 +380,13 @@ impl Stores {
         Ok(self.home.reactor().call(ask)?.unwrap_or_default())
     }
 
+    /// As [`Stores::status`], for monitors: waits `patience` at most, and knows of no store if it hears nothing.
+    #[must_use]
+    pub fn figures(&self, patience: Duration) -> Vec<StoreStatus> {
+        let ask = |reactor: &mut Reactor| Node::of(reactor.cx()).map(|node| node.status());
+        self.home.reactor().call_within(patience, ask).ok().flatten().unwrap_or_default()
+    }
+
     fn find(&self, pool: Uuid) -> Result<StoreStatus, StoresError> {
         let mut stores: Vec<_> = self.status()?.into_iter().filter(|store| pool_of(store) == pool).collect();
         match stores.len() {

@@ -16,7 +16,7 @@
 //!
 //! **Map.** `main.rs` the process · `cli/` its arguments · `exit.rs` exit codes · `signals.rs` · `options.rs` what to
 //! start · `target.rs` start and stop · `init.rs` startup to run time · `claims.rs` core locks · `watch.rs` cores that
-//! become shared · `demo/` four targets to try things on · `supervisor.rs` what systemd is told · `log.rs` · `error.rs` · `rpc/` the methods that belong to no other crate, one family a file.
+//! become shared · `demo/` four targets to try things on · `supervisor.rs` what systemd is told · `log.rs` · `error.rs` · `figures.rs` what metrics are told of replication · `rpc/` the methods that belong to no other crate, one family a file.
 //!
 //! **Tests.** `tests/`: the binary and the library as a whole; small ones beside the code.
 
@@ -25,6 +25,7 @@ pub mod cli;
 pub mod demo;
 mod error;
 pub mod exit;
+mod figures;
 mod init;
 pub mod log;
 mod options;

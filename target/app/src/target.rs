@@ -2,10 +2,14 @@
 
 use crate::claims::Claims;
 use crate::error::StartError;
+use crate::figures;
 use crate::init::Init;
 use crate::options::Options;
 use crate::rpc::{self, Parts};
 use crate::watch::Watch;
+use bdev_brmr::device::Devices;
+use bdev_brmr::peers::StorageNode;
+use bdev_brmr::store::Stores;
 use rpc_registry::Registry;
 use rpc_server::Server;
 use std::net::SocketAddr;
@@ -18,6 +22,7 @@ use tgt_env::clock;
 use tgt_env::cores::{self, CpuMask};
 use tgt_env::memory::{Memory, memory};
 use tgt_keyring::Keyring;
+use tgt_metrics::replication::ReplicationSource;
 use tgt_reactor::{Handle, ReactorId, Reactors, SleepPolicy};
 use tgt_rtrs::sessions::{News, NewsKind, Sessions, SessionsOptions};
 
@@ -85,7 +90,12 @@ impl Target {
         let (bdevs, init) = (Bdevs::new(), Arc::new(Init::new(options.wait_for_rpc)));
         let keyring = Keyring::new();
         let sessions = sessions(options, &handles, &keyring, &bdevs)?;
+        let devices = Devices::new(&bdevs, &sessions, &handles);
+        let stores = Stores::new(&bdevs, Box::new(StorageNode::new(&handles, &sessions)));
+        let replication = figures::source(&devices, &stores);
         let registry = Arc::new(rpc::registry(&Parts {
+            devices,
+            stores,
             bdevs: bdevs.clone(),
             keyring,
             sessions: sessions.clone(),
@@ -112,7 +122,7 @@ impl Target {
             target.watch = Some(Watch::start(handles, claims, spin).map_err(StartError::Watch)?);
         }
         if let Some(address) = options.metrics {
-            target.metrics = Some(target.serve_metrics(address)?);
+            target.metrics = Some(target.serve_metrics(address, replication)?);
         }
         if let Some(config) = &options.rpc {
             target.server = Some(Server::start(config.clone(), registry)?);
@@ -120,11 +130,16 @@ impl Target {
         Ok(target)
     }
 
-    fn serve_metrics(&self, address: SocketAddr) -> Result<tgt_metrics::Server, StartError> {
+    fn serve_metrics(
+        &self,
+        address: SocketAddr,
+        replication: ReplicationSource,
+    ) -> Result<tgt_metrics::Server, StartError> {
         let sources = tgt_metrics::Sources {
             bdevs: self.bdevs.clone(),
             sessions: self.sessions.clone(),
             reactors: self.handles.clone(),
+            replication: Some(replication),
             version: crate::VERSION,
             spdk_version: rpc::version::spdk(),
             started: Instant::now(),

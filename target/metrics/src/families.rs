@@ -99,6 +99,25 @@ families! {
     SERVED_REQUESTS = Counter "rmr_session_served_requests_total", "Requests that came, repeated ones included.";
     SERVED_ANSWERS = Counter "rmr_session_served_answers_total", "Answers given, repeated ones included.";
     SERVED_BYTES = Counter "rmr_session_served_bytes_total", "Bytes of data of these.";
+    DEVICE_SERVES = Gauge "rmr_device_serves", "1 if requests of the replicated device are carried out, 0 if they wait or it was fenced.";
+    DEVICE_MEMBERS = Gauge "rmr_device_members", "Members of its pool.";
+    DEVICE_UP_TO_DATE = Gauge "rmr_device_up_to_date_members", "Of these: those that are in the set and have nothing left to copy.";
+    DEVICE_GENERATION = Gauge "rmr_device_generation", "Starts of its pool, by whomever, ever.";
+    DEVICE_REQUESTS = Gauge "rmr_device_requests", "Requests under way.";
+    DEVICE_STOPS = Counter "rmr_device_stops_total", "Times that requests had to wait for an assembly or a change of the set.";
+    DEVICE_STOPPED = Counter "rmr_device_stopped_seconds_total", "Time of these stops.";
+    DEVICE_STOPPED_MAX = Gauge "rmr_device_stopped_max_seconds", "The longest of these stops.";
+    LEG_CONNECTED = Gauge "rmr_leg_connected", "1 if the store of this member answers.";
+    LEG_UP_TO_DATE = Gauge "rmr_leg_up_to_date", "1 if this member is in the set and has nothing left to copy.";
+    LEG_READ_LATENCY = Gauge "rmr_leg_read_latency_seconds", "Moving average of what reads take there; absent until one was measured.";
+    STORE_SERVES = Gauge "rmr_store_serves", "1 if the store on this host is in the set.";
+    STORE_DIRTY = Gauge "rmr_store_dirty_bytes", "What it still has to copy.";
+    STORE_COPIED = Counter "rmr_store_copied_bytes_total", "Copied from others since it was opened.";
+    STORE_OVERWRITTEN = Counter "rmr_store_overwritten_bytes_total", "Written anew by clients before it was copied.";
+    STORE_INTENTS = Gauge "rmr_store_intents", "Live entries of its intent log.";
+    STORE_COPYING = Gauge "rmr_store_copying_chunks", "Chunks that are being copied to it.";
+    STORE_REQUESTS = Gauge "rmr_store_requests", "Requests that it has not answered yet.";
+    STORE_DROPPED = Counter "rmr_store_letters_dropped_total", "Letters that nobody came for.";
 }
 
 #[cfg(test)]

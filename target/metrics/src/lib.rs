@@ -16,7 +16,8 @@
 //! as such and holds nothing up.
 //!
 //! **Map.** `address.rs` where to listen · `families.rs` the list of families · `text.rs` the format · `page.rs` what
-//! fills it, with `bdevs.rs`, `sessions.rs`, `reactors.rs`, `memory.rs`, `process.rs` · `request.rs` what a client may ask ·
+//! fills it, with `bdevs.rs`, `sessions.rs`, `replication.rs`, `reactors.rs`, `memory.rs`, `process.rs` · `request.rs` what a
+//! client may ask ·
 //! `server.rs` the threads.
 //!
 //! **Tests.** Beside the code; `tests/page.rs` reads whole pages with a strict parser; the process in
@@ -29,6 +30,7 @@ mod memory;
 mod page;
 mod process;
 mod reactors;
+pub mod replication;
 mod request;
 mod server;
 mod sessions;

@@ -1,7 +1,8 @@
 //! The page as a whole.
 
+use crate::replication::ReplicationSource;
 use crate::text::Text;
-use crate::{bdevs, memory, process, reactors, sessions};
+use crate::{bdevs, memory, process, reactors, replication, sessions};
 use std::sync::Arc;
 use std::time::Instant;
 use tgt_bdev::Bdevs;
@@ -17,6 +18,8 @@ pub struct Sources {
     pub sessions: Arc<Sessions>,
     /// The reactors.
     pub reactors: Arc<Vec<Handle>>,
+    /// Replicated devices and stores; none where there are no such modules.
+    pub replication: Option<ReplicationSource>,
     /// Version of the target.
     pub version: &'static str,
     /// Version of the SPDK whose methods it answers.
@@ -34,6 +37,9 @@ pub fn page(sources: &Sources) -> String {
     memory::write(&mut text);
     bdevs::write(&mut text, &sources.bdevs);
     sessions::write(&mut text, &sources.sessions);
+    if let Some(source) = &sources.replication {
+        replication::write(&mut text, source);
+    }
     text.finish()
 }
 

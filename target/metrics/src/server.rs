@@ -305,6 +305,7 @@ mod tests {
             bdevs: Bdevs::new(),
             sessions: sessions.expect("a thread"),
             reactors: Arc::default(),
+            replication: None,
             version: "1.2.3",
             spdk_version: "v0".to_owned(),
             started: Instant::now(),

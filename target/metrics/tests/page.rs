@@ -41,6 +41,7 @@ fn world(names: &[&str]) -> World {
         bdevs,
         sessions: sessions.expect("a thread"),
         reactors: reactors.handles().clone(),
+        replication: None,
         version: "1.2.3",
         spdk_version: "26.09".to_owned(),
         started: Instant::now(),
@@ -181,4 +182,54 @@ fn a_session_and_its_path_are_there_at_both_ends() {
     assert_eq!(value(&families, "rmr_session_served_connections", &of_lane), 1.0);
     assert_eq!(value(&families, "rmr_session_served_requests_total", &of_lane), 0.0);
     assert!(value(&families, "rmr_session_path_round_trip_seconds", &of_path) < 1.0);
+}
+
+#[test]
+fn devices_and_stores_are_told_with_what_keeps_them_waiting() {
+    use tgt_metrics::replication::{Device, Leg, Replication, ReplicationSource, Stops, Store};
+    let mut world = world(&[]);
+    let look = || Replication {
+        devices: vec![Device {
+            name: "Brmr0".to_owned(),
+            pool: "p".to_owned(),
+            serves: true,
+            members: 2,
+            up_to_date: 1,
+            generation: 7,
+            requests: 3,
+            stops: vec![Stops { kind: "changing", count: 4, seconds: 0.5, seconds_max: 0.25 }],
+            legs: vec![
+                Leg { member: 0, connected: true, up_to_date: true, read_seconds: Some(0.001) },
+                Leg { member: 1, connected: false, up_to_date: false, read_seconds: None },
+            ],
+        }],
+        stores: vec![Store {
+            pool: "p".to_owned(),
+            member: 1,
+            serves: false,
+            dirty_bytes: 4096,
+            copied_bytes: 8192,
+            overwritten_bytes: 0,
+            intents: 5,
+            copying: 2,
+            requests: 1,
+            letters_dropped: 6,
+        }],
+    };
+    world.sources.replication = Some(ReplicationSource::new(look));
+    let read = read(&page(&world.sources));
+    for (name, labels, expect) in [
+        ("rmr_device_serves", vec![("bdev", "Brmr0"), ("pool", "p")], 1.0),
+        ("rmr_device_up_to_date_members", vec![("bdev", "Brmr0"), ("pool", "p")], 1.0),
+        ("rmr_device_generation", vec![("bdev", "Brmr0"), ("pool", "p")], 7.0),
+        ("rmr_device_stopped_max_seconds", vec![("bdev", "Brmr0"), ("kind", "changing")], 0.25),
+        ("rmr_leg_connected", vec![("bdev", "Brmr0"), ("member", "1")], 0.0),
+        ("rmr_leg_read_latency_seconds", vec![("bdev", "Brmr0"), ("member", "0")], 0.001),
+        ("rmr_store_dirty_bytes", vec![("pool", "p"), ("member", "1")], 4096.0),
+        ("rmr_store_letters_dropped_total", vec![("pool", "p"), ("member", "1")], 6.0),
+    ] {
+        assert_eq!(value(&read, name, &labels), expect, "{name}");
+    }
+    assert_eq!(read["rmr_leg_read_latency_seconds"].samples.len(), 1, "one leg was not measured");
+    assert!(world.reactors.stop().is_empty());
 }

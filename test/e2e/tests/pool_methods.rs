@@ -4,6 +4,8 @@
 
 use serde_json::{Value, json};
 use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::os::unix::fs::FileExt;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -229,6 +231,53 @@ fn a_member_that_the_client_was_not_told_of_is_connected_by_add_leg_and_a_strang
     assert_eq!(device(&mut host)["members"], json!([0, 1]));
     let (code, said) = refused(&mut host, "rmr_remove_leg", third);
     assert!(code == -19 && said.contains("not a member"), "{code} {said}");
+    assert!(host.stop().success());
+    nodes.stop();
+}
+
+/// The page of a target's metrics address, which its log names.
+fn metrics(target: &Target) -> String {
+    let log = target.log();
+    let address =
+        log.split("http://").nth(1).and_then(|rest| rest.split('/').next()).expect("the log names it");
+    let mut stream = TcpStream::connect(address).expect("it listens");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a bound");
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n").expect("asked");
+    let mut page = String::new();
+    stream.read_to_string(&mut page).expect("text");
+    page
+}
+
+/// The one sample of this name with these labels.
+fn sample(page: &str, name: &str, label: &str) -> f64 {
+    let mut found =
+        page.lines().filter(|line| line.starts_with(&format!("{name}{{")) && line.contains(label));
+    let line = found.next().unwrap_or_else(|| panic!("no {name} with {label} in {page}"));
+    assert!(found.next().is_none(), "more than one {name} with {label}");
+    line.rsplit(' ').next().and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("{line}"))
+}
+
+#[test]
+fn monitors_see_who_is_up_to_date_what_is_to_be_copied_and_what_stopped_the_device() {
+    let Some(mut nodes) = Nodes::start(2, MAPPED) else { return };
+    let Some(mut host) = Target::start(&["--allow-load", "--metrics", "0"]) else { return };
+    host.wait_ready();
+    host.call("bdev_brmr_create", nodes.device_of(2));
+    let state = nodes.folder().join("state");
+    load(&mut host, 300, &state);
+    let page = metrics(&host);
+    assert_eq!(sample(&page, "rmr_device_serves", "Brmr0"), 1.0);
+    assert_eq!(sample(&page, "rmr_device_up_to_date_members", "Brmr0"), 2.0);
+    assert!(sample(&page, "rmr_device_stopped_seconds_total", "assembling") > 0.0);
+    assert!(sample(&page, "rmr_leg_read_latency_seconds", "member=\"0\"") > 0.0);
+    let changes = sample(&page, "rmr_device_stops_total", "changing");
+    nodes.kill(1);
+    wait_up_to_date(&mut host, &[0]);
+    let page = metrics(&host);
+    assert_eq!(sample(&page, "rmr_device_members", "Brmr0"), 2.0);
+    assert_eq!(sample(&page, "rmr_device_up_to_date_members", "Brmr0"), 1.0);
+    assert_eq!(sample(&page, "rmr_leg_connected", "member=\"1\""), 0.0);
+    assert!(sample(&page, "rmr_device_stops_total", "changing") > changes);
     assert!(host.stop().success());
     nodes.stop();
 }

@@ -1,23 +1,28 @@
 //! The compute side: a client of the engine, driven over sessions.
 //!
 //! A [`Pool`] lives on its home reactor, in [`Pools`], shared by its poller and by the channels of the device that stands
-//! on it. `leg` has the sessions, `sending` and `hearing` what is said on them, `io` the requests of channels, `far` those of other reactors, `memory` the
-//! engine's buffers, `control` what other threads ask for, `whole` what they ask of the whole device.
+//! on it. `leg` has the sessions, `sending` and `hearing` what is said on them, `io` the requests of channels, `far` those
+//! of other reactors, `memory` the engine's buffers, `control` what other threads ask for, `whole` what they ask of the
+//! whole device, `figures` and `stops` what monitors are told.
 
 mod control;
 mod far;
+mod figures;
 mod hearing;
 mod io;
 mod leg;
 mod memory;
 mod sending;
 mod slab;
+mod stops;
 mod whole;
 
 pub use control::{LegView, NotGiven, PoolView, Told, close, command, leave, open, view};
 pub use far::open_channel;
+pub use figures::{LegFigures, PoolFigures, figures};
 use io::PoolChannel;
 pub use leg::LegState;
+pub use stops::{StopKind, Stops};
 pub use whole::{Compared, Grown, resize, scrub, scrubbed, start};
 
 use crate::hail::{Hail, Peer};
@@ -115,6 +120,7 @@ pub struct Pool {
     next_command: u64,
     /// Waits for the end of a growth.
     growing: whole::Growing,
+    stops: stops::Clock,
     closing: bool,
 }
 
@@ -168,6 +174,7 @@ impl Pool {
             commands: BTreeMap::new(),
             next_command: 1,
             growing: None,
+            stops: stops::Clock::default(),
             closing: false,
         };
         for leg in spec.legs {
@@ -272,6 +279,7 @@ impl Pool {
         let Some(engine) = &mut self.engine else { return };
         let mut actions = std::mem::take(&mut self.actions);
         engine.on(cx.now().as_ns(), event, &mut actions);
+        self.stops.note(cx.now().as_ns(), engine.phase());
         for action in actions.drain(..) {
             self.act(cx, action);
         }

@@ -88,6 +88,14 @@ pub struct Status {
     pub legs: Vec<(MemberId, Why)>,
 }
 
+impl Status {
+    /// Who takes part in every write and has nothing left to copy.
+    pub fn up_to_date(&self) -> MemberSet {
+        let whole = self.to_copy.iter().filter(|(_, chunks)| *chunks == Some(0));
+        whole.fold(MemberSet::EMPTY, |set, (member, _)| set.with(*member))
+    }
+}
+
 impl Client {
     /// State of the pool. Allocates: not for the IO path.
     pub fn status(&self, now: Now) -> Status {

@@ -1,8 +1,9 @@
-//! `rmr-rpc top`: what reactors and bdevs do, anew every second.
+//! `rmr-rpc top`: what reactors, bdevs and replication do, anew every second.
 //!
-//! `sample.rs` counters and rates · `screen.rs` what is shown · `terminal.rs` where. All that is known comes over the
+//! `sample.rs` counters and rates · `pools.rs` those of replication · `screen.rs` what is shown · `terminal.rs` where. All that is known comes over the
 //! RPC socket; nothing in the target is reset or switched on for it.
 
+mod pools;
 mod sample;
 mod screen;
 mod terminal;
@@ -10,6 +11,7 @@ mod terminal;
 use crate::client::Client;
 use crate::error::Error;
 use clap::{Arg, ArgAction, ArgMatches, Command};
+use pools::Pools;
 use sample::{Rates, Sample};
 use screen::{ORDERS, Order, screen, sort, tables};
 use serde_json::{Value, json};
@@ -25,6 +27,7 @@ const FIRST_INTERVAL: Duration = Duration::from_millis(250);
 const NOTES: &str = "\
 MEAN is of the IOs that ended in the interval, MAX the longest since bdev_reset_iostat. IN FLIGHT is worked out from
 the latencies; SAMPLED is what the target saw last, after bdev_set_qd_sampling_period. ERRORS are since the last reset.
+Replicated devices show their legs, stores what they have TO COPY and, if it goes on like that, when that is DONE.
 With --once the rates of one interval are printed, with --json as JSON: for scripts.";
 
 /// Its part of the command line.
@@ -45,7 +48,7 @@ pub(crate) fn command() -> Command {
     let once =
         Arg::new("once").long("once").action(ArgAction::SetTrue).help("Look for one interval, print, end");
     Command::new("top")
-        .about("Watch reactors and bdevs: busy time, IOPS, bandwidth, latency, queue depth, errors")
+        .about("Watch reactors, bdevs and replication: busy time, IOPS, bandwidth, latency, errors, what is to be copied")
         .after_help(NOTES)
         .args([interval, sort, once])
 }
@@ -133,8 +136,19 @@ fn sample(client: &mut Client) -> Result<Sample, Error> {
     // Close to each other: the reactors first, as asking them takes longer.
     let reactors = client.call("framework_get_reactors", None)?;
     let iostat = client.call("bdev_get_iostat", None)?;
-    Sample::of(&reactors, &iostat).map_err(|member| Error::Broken {
+    let devices = if_there(client, "bdev_brmr_get_devices")?;
+    let stores = if_there(client, "rmr_get_server_pools")?;
+    let sample = Sample::of(&reactors, &iostat).map_err(|member| Error::Broken {
         method: "top".to_owned(),
         why: format!("the target's answers have no member \"{member}\""),
-    })
+    })?;
+    Ok(sample.with(Pools::of(&devices, &stores)))
+}
+
+/// Null from a target that refuses: it does not know the method, or a pool went just now.
+fn if_there(client: &mut Client, method: &str) -> Result<Value, Error> {
+    match client.call(method, Some(&json!({}))) {
+        Err(Error::Refused { .. }) => Ok(Value::Null),
+        answered => answered,
+    }
 }

@@ -1,5 +1,6 @@
 //! What a target has done so far, and from two such samples what it does now. Pure.
 
+use super::pools::{PoolRates, Pools};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -12,6 +13,7 @@ pub(crate) struct Sample {
     tick_rate: u64,
     reactors: Vec<ReactorCounters>,
     bdevs: Vec<BdevCounters>,
+    pools: Pools,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -50,6 +52,8 @@ pub(crate) struct Rates {
     pub reactors: Vec<ReactorRates>,
     /// In the target's order.
     pub bdevs: Vec<BdevRates>,
+    /// Replicated devices and stores.
+    pub replication: PoolRates,
 }
 
 /// What a reactor did.
@@ -114,7 +118,13 @@ impl Sample {
             tick_rate: whole(iostat, "tick_rate")?.max(1),
             reactors: list(reactors, "reactors")?.iter().map(reactor).collect::<Result<_, _>>()?,
             bdevs: list(iostat, "bdevs")?.iter().map(bdev).collect::<Result<_, _>>()?,
+            pools: Pools::default(),
         })
+    }
+
+    /// With replicated devices and stores.
+    pub(crate) fn with(self, pools: Pools) -> Self {
+        Self { pools, ..self }
     }
 
     /// What was done since `before`. What was not there then began at zero; so did accounts that shrank: they were
@@ -129,7 +139,8 @@ impl Sample {
             let before = before.bdevs.iter().find(|before| before.name == now.name);
             now.since(before, seconds, self.tick_rate as f64)
         });
-        Rates { seconds, reactors: reactors.collect(), bdevs: bdevs.collect() }
+        let replication = self.pools.since(&before.pools, seconds);
+        Rates { seconds, reactors: reactors.collect(), bdevs: bdevs.collect(), replication }
     }
 }
 

@@ -1,5 +1,6 @@
 //! What is shown of the rates: tables in a sorted order, cut to a screen. Pure.
 
+use super::pools;
 use super::sample::{BdevRates, Rates};
 use crate::show::plain;
 use crate::view::unit::{bytes, count, time};
@@ -69,7 +70,7 @@ pub(crate) fn sort(rates: &mut Rates, order: Order) {
     rates.bdevs.sort_by(|a, b| order.compare(a, b));
 }
 
-/// Reactors and bdevs as tables.
+/// Reactors, bdevs, replicated devices and stores as tables.
 pub(crate) fn tables(rates: &Rates, width: Option<u16>) -> String {
     let reactors: Value = rates
         .reactors
@@ -81,7 +82,8 @@ pub(crate) fn tables(rates: &Rates, width: Option<u16>) -> String {
         })
         .collect();
     let bdevs: Value = rates.bdevs.iter().map(row).collect();
-    format!("{}\n{}", plain(&reactors, width), plain(&bdevs, width))
+    let replication = pools::tables(&rates.replication, width);
+    format!("{}\n{}{replication}", plain(&reactors, width), plain(&bdevs, width))
 }
 
 /// Text in every cell, also for zero: no column comes and goes.

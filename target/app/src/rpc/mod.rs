@@ -15,7 +15,7 @@ pub(crate) mod version;
 use crate::claims::Claims;
 use crate::init::Init;
 use crate::log::LogControl;
-use bdev_brmr::peers::StorageNode;
+use bdev_brmr::device::Devices;
 use bdev_brmr::store::Stores;
 use rpc_registry::{Registry, RpcError};
 use std::sync::Arc;
@@ -26,6 +26,8 @@ use tgt_rtrs::sessions::Sessions;
 
 /// What the methods work on.
 pub(crate) struct Parts {
+    pub(crate) devices: Arc<Devices>,
+    pub(crate) stores: Arc<Stores>,
     pub(crate) bdevs: Arc<Bdevs>,
     pub(crate) keyring: Arc<Keyring>,
     pub(crate) sessions: Arc<Sessions>,
@@ -58,12 +60,10 @@ pub(crate) fn registry(parts: &Parts) -> Registry {
     bdev_passthru::rpc::register(r, &parts.bdevs);
     bdev_delay::rpc::register(r, &parts.bdevs);
     bdev_error::rpc::register(r, &parts.bdevs);
-    let devices = bdev_brmr::device::Devices::new(&parts.bdevs, &parts.sessions, &parts.reactors);
-    bdev_brmr::device::rpc::register(r, &devices);
+    bdev_brmr::device::rpc::register(r, &parts.devices);
     load::register(r, parts);
     let rtrs = tgt_rtrs::rpc::register(r, &parts.sessions);
-    let node = StorageNode::new(&parts.reactors, &parts.sessions);
-    let brmr = bdev_brmr::store::register(r, &Stores::new(&parts.bdevs, Box::new(node)));
+    let brmr = bdev_brmr::store::register(r, &parts.stores);
     let scheduler = scheduler::register(r, &parts.reactors);
     // Before all that may use keys.
     r.add_subsystem(keyring);
