@@ -48,7 +48,7 @@ pub(super) struct Conn {
     /// A ping is out since then.
     ping_sent: Option<Now>,
     next_ping: Now,
-    /// What the stream showed at the last look, and when that was.
+    /// What the stream has shown at most, and when it was looked at last.
     signs: Signs,
     looked: Now,
     /// The ping that is out ends there in the stream; `None` until the first look after it.
@@ -157,7 +157,10 @@ impl Path {
             (PathState::Waiting { until, fault: Some(fault) }, _) if !fault.lasting() => {
                 *until = (*until).min(now + config.backoff_urgent_ns);
             }
-            (PathState::Dialling, Some(conn)) => conn.patience = conn.patience.min(patience),
+            // One that has had its time has it until now: nothing was late.
+            (PathState::Dialling, Some(conn)) => {
+                conn.patience = conn.patience.min(patience.max(now.saturating_sub(conn.began)));
+            }
             _ => {}
         }
     }
@@ -319,7 +322,9 @@ impl Conn {
         if signs.acknowledged > self.signs.acknowledged && self.signs.acknowledged < end {
             self.moved = now;
         }
-        self.signs = signs;
+        // What the system did not say is no step back from which the next would be one ahead.
+        self.signs.came = self.signs.came.max(signs.came);
+        self.signs.acknowledged = self.signs.acknowledged.max(signs.acknowledged);
         if self.silent_at(config).is_some_and(|at| now >= at) {
             return Err(Fault::Silent { silent_ms: (now - self.heard) / 1_000_000 });
         }

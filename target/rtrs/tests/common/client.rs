@@ -67,7 +67,9 @@ impl ClientPoller {
         while self.load.requests > 0 && (self.under_way.len() as u64) < self.load.depth && !self.wait {
             let tag = self.tag;
             let direction = if tag.is_multiple_of(2) { Direction::Read } else { Direction::Write };
-            let bytes = (tag.wrapping_mul(7919) % (u64::from(self.load.bytes_max) + 1)) as u32;
+            // Of all sizes, also if there are few.
+            let drawn = tag.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+            let bytes = (drawn % (u64::from(self.load.bytes_max) + 1)) as u32;
             let bufs = match bytes {
                 0 => Bufs::none(),
                 bytes => {

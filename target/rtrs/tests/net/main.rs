@@ -172,10 +172,10 @@ fn paths_on_which_the_largest_request_takes_longer_than_detection_carry_it_all_t
             outcome => outcome.expect("a slow card"),
         }
     }
-    client.load(Load { requests: 8, depth: 4, bytes_max: 1 << 20 });
-    client.wait_for("all are answered", |log| log.done == 8);
+    client.load(Load { requests: 12, depth: 4, bytes_max: 1 << 20 });
+    client.wait_for("all are answered", |log| log.done == 12);
     // That no path is taken for dead the simulator shows: here the system may repeat lost segments late.
-    tell("8 requests of up to 1 MiB on two paths of 4 Mbit/s", &client);
+    tell("12 requests of up to 1 MiB on two paths of 4 Mbit/s", &client);
     no_request_was_lost(&client, &hosts.record());
 }
 
