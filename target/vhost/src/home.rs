@@ -17,13 +17,12 @@ use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use tgt_bdev::Desc;
-use tgt_env::uring::{Interest, SourceId};
+use tgt_env::uring::{Interest, OpId, SourceId};
 use tgt_reactor::{Cx, Handle, Poller, Stop, Work};
 use vhost::vhost_user::message::FrontendReq;
 use vhost::vhost_user::{BackendReqHandler, Error};
 
 use crate::controller::{Ask, Controller, SessionStatus};
-use crate::disk::Disk;
 use crate::queue::{Ended, Queue, QueueStart, Shared, Tuning, ring_bell};
 use crate::session::Session;
 use crate::session::vring::Kick;
@@ -48,6 +47,7 @@ struct Link {
     /// Why it ends, if it does.
     ending: Option<String>,
     number: u64,
+    watch: OpId,
 }
 
 /// The poller of a controller.
@@ -107,10 +107,9 @@ impl Home {
         Ok(home)
     }
 
-    fn watch(&mut self, cx: &mut Cx, fd: Arc<OwnedFd>, tag: u64) -> Result<(), String> {
-        let Some(source) = self.source else { return Ok(()) };
-        let armed = cx.uring().poll_fd(source, fd, Interest::Readable, true, tag);
-        armed.map(drop).map_err(|why| why.to_string())
+    fn watch(&mut self, cx: &mut Cx, fd: Arc<OwnedFd>, tag: u64) -> Result<OpId, String> {
+        let source = self.source.ok_or("it is closed")?;
+        cx.uring().poll_fd(source, fd, Interest::Readable, true, tag).map_err(|why| why.to_string())
     }
 
     fn unwatch(&mut self, cx: &mut Cx) {
@@ -127,16 +126,28 @@ impl Home {
         let Some(source) = self.source else { return };
         while let Some(completion) = cx.uring().next_completion(source) {
             self.attend = true;
-            let fd = match (completion.tag, &self.link) {
-                (LISTENER, _) => Some(self.listener.clone()),
-                // That of an earlier connection: it was closed.
-                (tag, Some(link)) if tag == LINK + link.number => Some(link.socket.clone()),
-                _ => None,
-            };
-            if let Some(fd) = fd.filter(|_| !completion.more)
-                && let Err(why) = self.watch(cx, fd, completion.tag)
-            {
-                tracing::error!(controller = self.controller.name, "it is deaf until the next event: {why}");
+            if !completion.more {
+                self.watch_again(cx, completion.tag);
+            }
+        }
+    }
+
+    #[cold]
+    fn watch_again(&mut self, cx: &mut Cx, tag: u64) {
+        let fd = match &self.link {
+            _ if tag == LISTENER => self.listener.clone(),
+            Some(link) if tag == LINK + link.number => link.socket.clone(),
+            // That of an earlier connection, which was closed.
+            _ => return,
+        };
+        match (self.watch(cx, fd, tag), &mut self.link) {
+            (Ok(op), Some(link)) if tag != LISTENER => link.watch = op,
+            (Ok(_), _) => {}
+            (Err(why), _) => {
+                tracing::error!(
+                    controller = self.controller.name,
+                    "deaf until something else happens: {why}"
+                );
             }
         }
     }
@@ -145,8 +156,8 @@ impl Home {
     fn work(&mut self, cx: &mut Cx) -> Result<bool, Gone> {
         self.take_ends();
         self.take_asks()?;
-        let mut more = self.release_bdev();
-        self.start_what_can_run();
+        self.release_bdev();
+        let mut more = false;
         if self.link.is_some() {
             more |= self.follow(cx);
         }
@@ -164,12 +175,11 @@ impl Home {
         for ask in self.controller.take_asks() {
             match ask {
                 Ask::Delete(answer) => {
-                    let busy = self.link.is_some();
-                    // Who asked may have given up: then it stays or goes all the same, and is found so.
-                    let _answered = answer.send(!busy);
-                    if !busy {
-                        return Err(Gone);
+                    if self.link.is_none() {
+                        return Err(Gone(answer));
                     }
+                    // Who asked may have given up: then nobody wants the answer.
+                    let _answered = answer.send(false);
                 }
                 Ask::Release(answer) => self.releasing.push(answer),
                 Ask::Resized => self.resized(),
@@ -196,18 +206,14 @@ impl Home {
         self.stop(Concerns::All);
     }
 
-    /// Lets go of a bdev that is removed; its requests fail from then on. True while it waits.
-    fn release_bdev(&mut self) -> bool {
-        if self.releasing.is_empty() {
-            return false;
-        }
-        if self.stop(Concerns::All) {
+    /// Lets go of a bdev that is removed, once no queue runs on it; requests fail from then on.
+    fn release_bdev(&mut self) {
+        if !self.releasing.is_empty() && self.stop(Concerns::All) {
             self.desc = None;
             for answer in self.releasing.drain(..) {
                 let _answered = answer.send(());
             }
         }
-        false
     }
 
     /// Asks queues to stop. True if none of them runs.
@@ -317,13 +323,18 @@ impl Home {
             let Some(link) = &mut self.link else { return false };
             if let Some(why) = &link.ending {
                 let why = why.clone();
-                return self.end_link(&why);
+                return self.end_link(cx, &why);
             }
             if link.tell_change {
                 tell_change(link, &self.controller.name);
             }
             let next = match wire::look(&link.socket) {
-                Ok(Look::NotYet) => return link.tell_change && link.channel.is_some(),
+                Ok(Look::NotYet) => {
+                    let more = link.tell_change && link.channel.is_some();
+                    // Not before: a message that waits for a queue to stop would wait for ever.
+                    self.start_what_can_run();
+                    return more;
+                }
                 Ok(Look::Message(next)) => next,
                 Ok(Look::End) => {
                     link.ending = Some("the front end has closed it".to_owned());
@@ -341,8 +352,6 @@ impl Home {
                 return false;
             }
             self.handle(next);
-            self.start_what_can_run();
-            cx.refresh_now();
         }
         true
     }
@@ -371,11 +380,17 @@ impl Home {
     }
 
     /// Ends the connection once no queue runs. True if it has ended: another may wait.
-    fn end_link(&mut self, why: &str) -> bool {
+    fn end_link(&mut self, cx: &mut Cx, why: &str) -> bool {
         if !self.stop(Concerns::All) {
             return false;
         }
-        self.link = None;
+        let Some(link) = self.link.take() else { return false };
+        // The io_uring holds the socket until it has heard of the cancellation: the peer shall know at once. One that has
+        // gone knows already.
+        let _told = rustix::net::shutdown(&link.socket, rustix::net::Shutdown::Both);
+        if let Err(error) = cx.uring().cancel(link.watch) {
+            tracing::error!(controller = self.controller.name, %error, "a socket stays in the io_uring");
+        }
         tracing::info!(controller = self.controller.name, "disconnected: {why}");
         false
     }
@@ -407,7 +422,7 @@ impl Home {
             None => return Err("its bdev is gone".to_owned()),
         };
         self.links += 1;
-        self.watch(cx, socket.clone(), LINK + self.links)?;
+        let watch = self.watch(cx, socket.clone(), LINK + self.links)?;
         let session = Arc::new(Mutex::new(Session::new(&self.controller.name, disk)));
         let handler = BackendReqHandler::from_stream(stream, session.clone());
         self.link = Some(Link {
@@ -418,6 +433,7 @@ impl Home {
             tell_change: false,
             ending: None,
             number: self.links,
+            watch,
         });
         Ok(())
     }
@@ -455,8 +471,8 @@ impl Home {
     }
 }
 
-/// The controller was deleted.
-struct Gone;
+/// The controller is deleted; who waits for it.
+struct Gone(SyncSender<bool>);
 
 impl Poller for Home {
     fn poll(&mut self, cx: &mut Cx) -> Work {
@@ -474,8 +490,9 @@ impl Poller for Home {
                 self.attend = more;
                 Work::Busy
             }
-            Err(Gone) => {
+            Err(Gone(answer)) => {
                 self.close(cx);
+                let _answered = answer.send(true);
                 Work::Over
             }
         }

@@ -40,7 +40,7 @@ mod ring;
 pub mod rpc;
 mod session;
 #[cfg(test)]
-mod testing;
+mod tests;
 
 pub use controllers::{BlkSpec, Controllers};
 pub use error::VhostError;

@@ -9,13 +9,13 @@ use tgt_guest_memory::{Fault, Window};
 fn refused(packed: bool, indirect: bool, descs: &[(u64, u32, u16, u16)]) -> RingFault {
     let spec = RingSpec { indirect, ..spec(packed, 4, false) };
     let (guest, driver, mut ring) = setup(spec);
-    let table = guest.memory.user_window(driver.spec.desc, 64, 16).expect("the table");
+    let table = guest.memory.user_window(driver.at().desc, 64, 16).expect("the table");
     for (index, (at, len, flags, other)) in descs.iter().enumerate() {
         let (third, fourth) = if packed { (*other, flags | 1 << 7) } else { (*flags, *other) };
         put(&table, index * 16, *at, *len, third, fourth);
     }
     if !packed {
-        let available = guest.memory.user_window(driver.spec.driver, 14, 2).expect("the ring");
+        let available = guest.memory.user_window(driver.at().driver, 14, 2).expect("the ring");
         available.store_u16(2, 1, Relaxed);
     }
     let mut chain = Chain::default();
@@ -90,7 +90,7 @@ fn what_the_device_reads_comes_before_what_it_writes() {
 #[test]
 fn an_available_index_that_runs_away_is_refused() {
     let (guest, driver, mut ring) = setup(spec(false, 4, false));
-    let available = guest.memory.user_window(driver.spec.driver, 14, 2).expect("the ring");
+    let available = guest.memory.user_window(driver.at().driver, 14, 2).expect("the ring");
     available.store_u16(2, 5, Relaxed);
     let fault = ring.take(&guest.memory, &mut Chain::default());
     assert_eq!(fault, Err(RingFault::TooFar { index: 5, waiting: 5, size: 4 }));
@@ -105,7 +105,7 @@ fn a_chain_that_is_in_flight_is_not_taken_again() {
     let id = driver.offer(&[(DATA, 16, false)]).expect("room");
     let mut chain = Chain::default();
     let _taken = ring.take(&guest.memory, &mut chain).expect("sound").expect("offered");
-    let available = guest.memory.user_window(driver.spec.driver, 14, 2).expect("the ring");
+    let available = guest.memory.user_window(driver.at().driver, 14, 2).expect("the ring");
     available.store_u16(6, id, Relaxed);
     available.store_u16(2, 2, Relaxed);
     assert_eq!(ring.take(&guest.memory, &mut chain), Err(RingFault::Twice { id, size: 4 }));
@@ -115,12 +115,12 @@ fn a_chain_that_is_in_flight_is_not_taken_again() {
 fn rings_of_odd_sizes_places_and_positions_are_refused() {
     let guest = Guest::new(KIB * KIB);
     let made = |spec: RingSpec, base| Ring::new(&guest.memory, &spec, base, None).map(drop);
-    let good = Driver::new(&guest, GUEST, spec(false, 4, true)).spec;
+    let (_, good) = drive(&guest, spec(false, 4, true));
     assert_eq!(made(good, 0), Ok(()));
     for size in [0, 3, 1025, 32768] {
         assert_eq!(made(RingSpec { size, ..good }, 0), Err(RingFault::Size(size)));
     }
-    let packed = Driver::new(&guest, GUEST, spec(true, 3, true)).spec;
+    let (_, packed) = drive(&guest, spec(true, 3, true));
     assert_eq!(made(packed, 0x8000_8000), Ok(()), "packed rings need not be powers of two");
     assert_eq!(made(packed, 3), Err(RingFault::Index { index: 3, size: 3 }));
     for wrong in [

@@ -90,12 +90,14 @@ fn a_kick_comes_for_what_is_offered_after_it_was_asked_for_and_not_before() {
 #[test]
 fn a_ring_goes_on_where_it_stopped() {
     each_kind(4, |spec| {
-        let (guest, mut driver, mut ring) = setup(spec);
+        let guest = Guest::new(KIB * KIB);
+        let (mut driver, spec) = drive(&guest, spec);
+        let mut ring = Ring::new(&guest.memory, &spec, driver.base(), None).expect("a ring");
         let mut chain = Chain::default();
         for _ in 0..11 {
             let id = driver.offer(&[(DATA, 16, false), (DATA, 1, true)]).expect("room");
             let base = ring.base();
-            ring = Ring::new(&guest.memory, &driver.spec, base, None).expect("a ring");
+            ring = Ring::new(&guest.memory, &spec, base, None).expect("a ring");
             let taken = ring.take(&guest.memory, &mut chain).expect("sound").expect("offered");
             ring.answer(&guest.memory, taken, 1).expect("room");
             ring.publish(&guest.memory).expect("no log");

@@ -5,8 +5,8 @@ mod faults;
 mod flow;
 
 use super::{Chain, Ring, RingSpec};
-use crate::testing::driver::Driver;
-use crate::testing::guest::{GUEST, Guest};
+use test_vhost::driver::{Driver, Shape};
+use test_vhost::guest::{GUEST, Guest};
 
 const KIB: u64 = 1024;
 /// Where requests' memory begins; rings lie before it.
@@ -16,10 +16,18 @@ fn spec(packed: bool, size: u16, event_idx: bool) -> RingSpec {
     RingSpec { packed, size, event_idx, indirect: true, ..RingSpec::default() }
 }
 
+/// A driver for a ring like this, and the ring where it put it.
+fn drive(guest: &Guest, spec: RingSpec) -> (Driver, RingSpec) {
+    let RingSpec { packed, size, event_idx, .. } = spec;
+    let driver = Driver::new(guest, GUEST, Shape { packed, size, event_idx });
+    let at = driver.at();
+    (driver, RingSpec { desc: at.desc, driver: at.driver, device: at.device, ..spec })
+}
+
 fn setup(spec: RingSpec) -> (Guest, Driver, Ring) {
     let guest = Guest::new(KIB * KIB);
-    let driver = Driver::new(&guest, GUEST, spec);
-    let ring = Ring::new(&guest.memory, &driver.spec, driver.base(), None).expect("a ring");
+    let (driver, spec) = drive(&guest, spec);
+    let ring = Ring::new(&guest.memory, &spec, driver.base(), None).expect("a ring");
     (guest, driver, ring)
 }
 

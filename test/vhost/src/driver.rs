@@ -5,26 +5,51 @@ use std::sync::atomic::fence;
 
 use tgt_guest_memory::Window;
 
-use super::guest::{GUEST, Guest, USER};
-use crate::ring::RingSpec;
+use crate::guest::{GUEST, Guest, USER};
 
 const NEXT: u16 = 1;
 const WRITE: u16 = 2;
 const INDIRECT: u16 = 4;
 
 /// A piece of a request: guest address, length, whether the device writes it.
-pub(crate) type Piece = (u64, u32, bool);
+pub type Piece = (u64, u32, bool);
+
+/// What kind of ring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shape {
+    /// Packed rather than split.
+    pub packed: bool,
+    /// Descriptors.
+    pub size: u16,
+    /// Whether event indices were agreed on.
+    pub event_idx: bool,
+}
+
+/// Where a ring lies, in the monitor's addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Table or ring of descriptors.
+    pub desc: u64,
+    /// What the driver writes: available ring or event suppression.
+    pub driver: u64,
+    /// What the device writes: used ring or event suppression.
+    pub device: u64,
+}
 
 /// What the device has answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Answered {
-    pub(crate) id: u16,
-    pub(crate) written: u32,
+pub struct Answered {
+    /// What [`Driver::offer`] gave.
+    pub id: u16,
+    /// Bytes that the device says it wrote.
+    pub written: u32,
 }
 
 /// One ring, as its driver has it.
-pub(crate) struct Driver {
-    pub(crate) spec: RingSpec,
+#[derive(Debug)]
+pub struct Driver {
+    shape: Shape,
+    place: Place,
     table: Window,
     own: Window,
     device: Window,
@@ -43,53 +68,62 @@ pub(crate) struct Driver {
 
 impl Driver {
     /// A ring in `guest` from guest address `at` on, which takes up to 64 KiB.
-    pub(crate) fn new(guest: &Guest, at: u64, spec: RingSpec) -> Driver {
+    #[must_use]
+    pub fn new(guest: &Guest, at: u64, shape: Shape) -> Driver {
         let user = |at: u64| at - GUEST + USER;
-        let size = u64::from(spec.size);
+        let size = u64::from(shape.size);
         let (own, device) = (at + 16 * size, (at + 16 * size + 6 + 2 * size).next_multiple_of(64));
-        let spec = RingSpec { desc: user(at), driver: user(own), device: user(device), ..spec };
+        let place = Place { desc: user(at), driver: user(own), device: user(device) };
         let window = |at, len, align| guest.memory.user_window(at, len, align).expect("a ring in memory");
         Driver {
-            table: window(spec.desc, 16 * size, 16),
-            own: window(spec.driver, 6 + 2 * size, 2),
-            device: window(spec.device, 6 + 8 * size, 4),
-            free: (0..spec.size).rev().collect(),
-            lengths: vec![Vec::new(); usize::from(spec.size)],
+            table: window(place.desc, 16 * size, 16),
+            own: window(place.driver, 6 + 2 * size, 2),
+            device: window(place.device, 6 + 8 * size, 4),
+            free: (0..shape.size).rev().collect(),
+            lengths: vec![Vec::new(); usize::from(shape.size)],
             offered: 0,
             offered_wrap: true,
             seen: 0,
             seen_wrap: true,
-            room: spec.size,
-            spec,
+            room: shape.size,
+            shape,
+            place,
         }
     }
 
+    /// Where it lies.
+    #[must_use]
+    pub fn at(&self) -> Place {
+        self.place
+    }
+
     /// The base with which a packed ring begins; that of a split ring is 0.
-    pub(crate) fn base(&self) -> u32 {
-        if self.spec.packed { 0x8000_8000 } else { 0 }
+    #[must_use]
+    pub fn base(&self) -> u32 {
+        if self.shape.packed { 0x8000_8000 } else { 0 }
     }
 
     /// Makes a request of these pieces available; none if there is no room for it. What gave it is its id.
-    pub(crate) fn offer(&mut self, pieces: &[Piece]) -> Option<u16> {
-        if self.spec.packed { self.offer_packed(pieces) } else { self.offer_split(pieces) }
+    pub fn offer(&mut self, pieces: &[Piece]) -> Option<u16> {
+        if self.shape.packed { self.offer_packed(pieces) } else { self.offer_split(pieces) }
     }
 
     /// As [`Driver::offer`], with the descriptors in a table at `table` in guest memory.
-    pub(crate) fn offer_indirect(&mut self, guest: &Guest, table: u64, pieces: &[Piece]) -> Option<u16> {
+    pub fn offer_indirect(&mut self, guest: &Guest, table: u64, pieces: &[Piece]) -> Option<u16> {
         for (index, (at, len, writes)) in pieces.iter().enumerate() {
             let last = index + 1 == pieces.len();
             let mut flags = if *writes { WRITE } else { 0 };
-            flags |= if last || self.spec.packed { 0 } else { NEXT };
+            flags |= if last || self.shape.packed { 0 } else { NEXT };
             let mut desc = at.to_le_bytes().to_vec();
             desc.extend(len.to_le_bytes());
             let next = if last { 0 } else { index as u16 + 1 };
-            let (third, fourth) = if self.spec.packed { (0, flags) } else { (flags, next) };
+            let (third, fourth) = if self.shape.packed { (0, flags) } else { (flags, next) };
             desc.extend(third.to_le_bytes());
             desc.extend(fourth.to_le_bytes());
             guest.write(table + 16 * index as u64, &desc);
         }
         let len = 16 * pieces.len() as u32;
-        if self.spec.packed {
+        if self.shape.packed {
             self.put_packed(&[(table, len, INDIRECT)])
         } else {
             self.put_split(&[(table, len, INDIRECT)])
@@ -116,7 +150,7 @@ impl Driver {
         }
         let head = taken[0];
         self.lengths[usize::from(head)] = taken;
-        self.own.store_u16(4 + 2 * usize::from(self.offered % self.spec.size), head, Relaxed);
+        self.own.store_u16(4 + 2 * usize::from(self.offered % self.shape.size), head, Relaxed);
         self.offered = self.offered.wrapping_add(1);
         self.own.store_u16(2, self.offered, Release);
         Some(head)
@@ -148,7 +182,7 @@ impl Driver {
                 self.table.store_u16(place + 14, flags | next | owner, Relaxed);
             }
             self.offered += 1;
-            if self.offered == self.spec.size {
+            if self.offered == self.shape.size {
                 (self.offered, self.offered_wrap) = (0, !self.offered_wrap);
             }
         }
@@ -157,10 +191,11 @@ impl Driver {
     }
 
     /// Whether the device wants to be kicked for what was offered last.
-    pub(crate) fn must_kick(&self) -> bool {
+    #[must_use]
+    pub fn must_kick(&self) -> bool {
         fence(SeqCst);
-        let size = usize::from(self.spec.size);
-        match (self.spec.packed, self.spec.event_idx) {
+        let size = usize::from(self.shape.size);
+        match (self.shape.packed, self.shape.event_idx) {
             (false, false) => self.device.load_u16(0, Relaxed) & 1 == 0,
             (false, true) => self.device.load_u16(4 + 8 * size, Relaxed) == self.offered.wrapping_sub(1),
             // Asked for at some place: kicked too often rather than not.
@@ -169,15 +204,15 @@ impl Driver {
     }
 
     /// Asks to be called for the next answer, or not.
-    pub(crate) fn ask_for_calls(&self, wanted: bool) {
-        if self.spec.packed {
+    pub fn ask_for_calls(&self, wanted: bool) {
+        if self.shape.packed {
             let at = self.seen | u16::from(self.seen_wrap) << 15;
             self.own.store_u16(0, at, Relaxed);
-            let desc = if self.spec.event_idx { 2 } else { 0 };
+            let desc = if self.shape.event_idx { 2 } else { 0 };
             self.own.store_u16(2, if wanted { desc } else { 1 }, Release);
-        } else if self.spec.event_idx {
+        } else if self.shape.event_idx {
             let at = if wanted { self.seen } else { self.seen.wrapping_sub(1) };
-            self.own.store_u16(4 + 2 * usize::from(self.spec.size), at, Relaxed);
+            self.own.store_u16(4 + 2 * usize::from(self.shape.size), at, Relaxed);
         } else {
             self.own.store_u16(0, u16::from(!wanted), Relaxed);
         }
@@ -185,15 +220,15 @@ impl Driver {
     }
 
     /// The next answer, if there is one.
-    pub(crate) fn next_answer(&mut self) -> Option<Answered> {
-        if self.spec.packed { self.next_packed() } else { self.next_split() }
+    pub fn next_answer(&mut self) -> Option<Answered> {
+        if self.shape.packed { self.next_packed() } else { self.next_split() }
     }
 
     fn next_split(&mut self) -> Option<Answered> {
         if self.device.load_u16(2, Acquire) == self.seen {
             return None;
         }
-        let place = 4 + 8 * usize::from(self.seen % self.spec.size);
+        let place = 4 + 8 * usize::from(self.seen % self.shape.size);
         let id = self.device.load_u32(place, Relaxed);
         let written = self.device.load_u32(place + 4, Relaxed);
         let id = u16::try_from(id).expect("a head");
@@ -216,8 +251,8 @@ impl Driver {
         let length = std::mem::take(&mut self.lengths[usize::from(id)]).len() as u16;
         assert!(length > 0, "{id} was answered twice");
         self.seen += length;
-        if self.seen >= self.spec.size {
-            (self.seen, self.seen_wrap) = (self.seen - self.spec.size, !self.seen_wrap);
+        if self.seen >= self.shape.size {
+            (self.seen, self.seen_wrap) = (self.seen - self.shape.size, !self.seen_wrap);
         }
         self.room += length;
         self.free.push(id);
