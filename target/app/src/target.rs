@@ -93,6 +93,7 @@ impl Target {
             init: init.clone(),
             claims: claims.clone(),
             log: options.log.clone(),
+            vhost_directory: options.vhost_directory.clone(),
         }));
         let mut target = Target {
             registry: registry.clone(),

@@ -1,11 +1,12 @@
 //! All controllers of a target. Control threads.
 
+use std::io::{Error, ErrorKind};
 use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tgt_bdev::{Bdev, Bdevs, Desc, Mode, Module, OpenError};
 use tgt_env::cores::CpuMask;
@@ -18,6 +19,11 @@ use crate::queue::Coalescing;
 
 /// How long a removal of a bdev waits for controllers to let go of it.
 const RELEASE_TIMEOUT: Duration = Duration::from_secs(4);
+/// How long a socket on which a process listens is waited for: one that was killed leaves its io_uring behind, which lets go of
+/// the socket some milliseconds later.
+const DEATH_TIMEOUT: Duration = Duration::from_secs(3);
+/// Between two looks at such a socket.
+const DEATH_INTERVAL: Duration = Duration::from_millis(2);
 /// Longest path of a socket (`sockaddr_un`), without the zero at its end.
 const PATH_MAX: usize = 107;
 
@@ -233,18 +239,30 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// A listener at `path`. The socket of a process that has died is replaced, that of one that lives is not.
 fn listen(path: &Path) -> std::io::Result<UnixListener> {
-    use std::io::{Error, ErrorKind};
-    if let Ok(there) = std::fs::symlink_metadata(path) {
-        if !there.file_type().is_socket() {
-            return Err(Error::new(ErrorKind::AlreadyExists, "there is a file that is no socket"));
+    let end = Instant::now() + DEATH_TIMEOUT;
+    while is_listened_on(path)? {
+        if Instant::now() >= end {
+            return Err(Error::new(ErrorKind::AddrInUse, "another process listens there"));
         }
-        match UnixStream::connect(path) {
-            Ok(_) => return Err(Error::new(ErrorKind::AddrInUse, "another process listens there")),
-            Err(error) if error.kind() == ErrorKind::ConnectionRefused => std::fs::remove_file(path)?,
-            Err(error) => return Err(error),
-        }
+        std::thread::sleep(DEATH_INTERVAL);
     }
     let listener = UnixListener::bind(path)?;
     listener.set_nonblocking(true)?;
     Ok(listener)
+}
+
+/// Whether somebody listens at `path`. If not, nothing is there any more.
+fn is_listened_on(path: &Path) -> std::io::Result<bool> {
+    let Ok(there) = std::fs::symlink_metadata(path) else { return Ok(false) };
+    if !there.file_type().is_socket() {
+        return Err(Error::new(ErrorKind::AlreadyExists, "there is a file that is no socket"));
+    }
+    match UnixStream::connect(path) {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
+            std::fs::remove_file(path)?;
+            Ok(false)
+        }
+        Err(error) => Err(error),
+    }
 }

@@ -147,11 +147,16 @@ impl Front {
 
     /// Connects, as soon as somebody listens, and agrees on features.
     pub fn connect(&mut self, path: &Path) {
-        let stream = until("somebody listens", || UnixStream::connect(path).ok());
-        stream.set_read_timeout(Some(PATIENCE)).expect("a bound");
-        self.stream = Some(stream);
-        self.tell(code::SET_OWNER, &[], &[]);
-        self.offered = self.ask_u64(code::GET_FEATURES);
+        self.offered = until("somebody answers", || {
+            let stream = UnixStream::connect(path).ok()?;
+            stream.set_read_timeout(Some(PATIENCE)).expect("a bound");
+            // The socket of a process that was killed may still take connections, and drop them.
+            let questions = [code::SET_OWNER, code::GET_FEATURES];
+            let questions: Vec<u8> = questions.iter().flat_map(|code| wire::message(*code, 0, &[])).collect();
+            let answer = wire::send(&stream, &questions, &[]).then(|| wire::receive(&stream)).flatten()?;
+            self.stream = Some(stream);
+            Some(u64::from_le_bytes(answer.body.try_into().expect("a word")))
+        });
         let protocol = self.ask_u64(code::GET_PROTOCOL_FEATURES);
         self.tell(code::SET_PROTOCOL_FEATURES, &words(&[protocol]), &[]);
         self.set_features(0);

@@ -81,6 +81,10 @@ pub struct Args {
     #[arg(long, value_name = "ADDRESS", value_parser = tgt_metrics::parse_address, help_heading = CONTROL)]
     pub(super) metrics: Option<SocketAddr>,
 
+    /// Directory in which vhost controllers make their sockets [default: the current one]
+    #[arg(short = 'S', long, value_name = "DIR", help_heading = CONTROL)]
+    pub(super) vhost_dir: Option<PathBuf>,
+
     /// Who this host is to its peers: the same after each start, and no other's [default: made of /etc/machine-id and the path of the RPC socket]
     #[arg(long, value_name = "UUID", value_parser = host_id, help_heading = SESSIONS)]
     pub(super) host_id: Option<Uuid>,

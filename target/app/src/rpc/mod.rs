@@ -17,11 +17,13 @@ use crate::log::LogControl;
 use bdev_brmr::peers::StorageNode;
 use bdev_brmr::store::Stores;
 use rpc_registry::{Registry, RpcError};
+use std::path::PathBuf;
 use std::sync::Arc;
 use tgt_bdev::Bdevs;
 use tgt_keyring::Keyring;
 use tgt_reactor::{CallError, Handle};
 use tgt_rtrs::sessions::Sessions;
+use tgt_vhost::Controllers;
 
 /// What the methods work on.
 pub(crate) struct Parts {
@@ -32,6 +34,8 @@ pub(crate) struct Parts {
     pub(crate) init: Arc<Init>,
     pub(crate) claims: Arc<Claims>,
     pub(crate) log: Arc<LogControl>,
+    /// Where sockets of vhost controllers are made.
+    pub(crate) vhost_directory: PathBuf,
 }
 
 /// All methods and subsystems, in SPDK's order of those that exist here. The order is that of a saved configuration.
@@ -61,6 +65,8 @@ pub(crate) fn registry(parts: &Parts) -> Registry {
     let rtrs = tgt_rtrs::rpc::register(r, &parts.sessions);
     let node = StorageNode::new(&parts.reactors, &parts.sessions);
     let brmr = bdev_brmr::store::register(r, &Stores::new(&parts.bdevs, Box::new(node)));
+    let vhost = Controllers::new(&parts.bdevs, &parts.reactors, parts.vhost_directory.clone());
+    let vhost = tgt_vhost::rpc::register(r, &vhost);
     let scheduler = scheduler::register(r, &parts.reactors);
     // Before all that may use keys.
     r.add_subsystem(keyring);
@@ -70,6 +76,8 @@ pub(crate) fn registry(parts: &Parts) -> Registry {
     r.add_subsystem(rtrs.depends_on(&["keyring"]));
     r.add_subsystem(brmr.depends_on(&["bdev", "rtrs"]));
     r.add_subsystem(scheduler);
+    // After all that makes bdevs.
+    r.add_subsystem(vhost.depends_on(&["bdev", "brmr"]));
     registry
 }
 

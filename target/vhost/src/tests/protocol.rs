@@ -4,7 +4,6 @@ use super::*;
 use crate::VhostError;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
-use test_bdevs::world::disk;
 use test_vhost::front::{Front, kind, until};
 use test_vhost::wire::{self, code, words};
 use test_vhost::{PATIENCE, guest::GUEST};
