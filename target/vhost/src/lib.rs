@@ -32,6 +32,8 @@ mod controller;
 mod controllers;
 mod disk;
 mod error;
+#[doc(hidden)]
+pub mod fuzz;
 mod home;
 mod inflight;
 mod queue;

@@ -96,7 +96,7 @@ pub fn register(registry: &mut Registry, controllers: &Arc<Controllers>) -> Subs
         .spdk(true)
         .decode_error(codes::INVALID_PARAMS)
         .aliases(&["construct_vhost_blk_controller"])
-        .example(json!({"ctrlr": "VhostBlk0", "dev_name": "Malloc0", "cpumask": "0x1"}))
+        .example(json!({"ctrlr": "VhostBlk0", "dev_name": "Passthru0", "cpumask": "0x1"}))
         .result_example(json!(true)),
         move |params: Create| create(&of, params),
     );
@@ -114,16 +114,19 @@ pub fn register(registry: &mut Registry, controllers: &Arc<Controllers>) -> Subs
     );
     let of = controllers.clone();
     registry.add(
-        Method::new("vhost_get_controllers", "List vhost controllers, and the virtual machines that are connected")
-            .spdk(true)
-            .aliases(&["get_vhost_controllers"])
-            .example(json!({"name": "VhostBlk0"}))
-            .result_example(json!([{
-                "ctrlr": "VhostBlk0", "cpumask": "0x1", "delay_base_us": 100, "iops_threshold": 60000,
-                "socket": "/var/tmp/VhostBlk0",
-                "sessions": [{"vid": 1, "id": 0, "name": "VhostBlk0s1", "started": true, "max_queues": 1, "inflight_task_cnt": 0, "requests": 0}],
-                "backend_specific": {"block": {"readonly": false, "bdev": "Malloc0", "transport": TRANSPORT}}
-            }])),
+        Method::new(
+            "vhost_get_controllers",
+            "List vhost controllers, and the virtual machines that are connected",
+        )
+        .spdk(true)
+        .aliases(&["get_vhost_controllers"])
+        .example(json!({"name": "VhostBlk0"}))
+        .result_example(json!([{
+            "ctrlr": "VhostBlk0", "cpumask": "0x1", "delay_base_us": 100, "iops_threshold": 60000,
+            "socket": "/var/tmp/VhostBlk0",
+            "sessions": [],
+            "backend_specific": {"block": {"readonly": false, "bdev": "Passthru0", "transport": TRANSPORT}}
+        }])),
         move |params: Get| {
             let found = params.name.map(|name| of.find(&name)).transpose()?;
             let shown = found.map_or_else(|| of.all(), |one| vec![one]);

@@ -51,14 +51,22 @@ pub(crate) struct QueueStart {
     pub(crate) home: Handle,
 }
 
+/// Pieces of data for which each request has room from the start: a driver that keeps to what it is told has no more.
+const PIECES: usize = 128;
+
 /// One request under way.
-#[derive(Default)]
 struct Slot {
     taken: Option<Taken>,
     status_at: u64,
     bytes: u32,
     /// Where read data goes.
     into: Vec<Segment>,
+}
+
+impl Slot {
+    fn new() -> Slot {
+        Slot { taken: None, status_at: 0, bytes: 0, into: Vec::with_capacity(PIECES) }
+    }
 }
 
 /// What could not go on for lack of buffers or room.
@@ -119,8 +127,8 @@ impl Queue {
         Ok(Queue {
             name: start.name,
             ring,
-            chain: Chain::default(),
-            slots: (0..size).map(|_| Slot::default()).collect(),
+            chain: Chain::with_capacity(PIECES),
+            slots: (0..size).map(|_| Slot::new()).collect(),
             stalled: None,
             under_way: 0,
             channel,

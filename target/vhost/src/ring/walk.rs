@@ -61,6 +61,11 @@ impl Desc {
 }
 
 impl Chain {
+    /// With room for so many pieces of each kind.
+    pub(crate) fn with_capacity(pieces: usize) -> Chain {
+        Chain { readable: Vec::with_capacity(pieces), writable: Vec::with_capacity(pieces) }
+    }
+
     pub(super) fn clear(&mut self) {
         self.readable.clear();
         self.writable.clear();

@@ -3,6 +3,7 @@
 mod hostile;
 mod io;
 mod memory;
+mod mutated;
 mod protocol;
 
 use std::path::PathBuf;
