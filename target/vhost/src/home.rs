@@ -330,10 +330,9 @@ impl Home {
             }
             let next = match wire::look(&link.socket) {
                 Ok(Look::NotYet) => {
-                    let more = link.tell_change && link.channel.is_some();
                     // Not before: a message that waits for a queue to stop would wait for ever.
                     self.start_what_can_run();
-                    return more;
+                    return false;
                 }
                 Ok(Look::Message(next)) => next,
                 Ok(Look::End) => {
@@ -345,8 +344,10 @@ impl Home {
                     continue;
                 }
             };
+            // Whoever asks and never listens would have us wait.
             if !wire::has_room(&link.socket) {
-                return true;
+                link.ending = Some("the front end does not read its answers".to_owned());
+                continue;
             }
             if !self.stop(next.concerns) {
                 return false;

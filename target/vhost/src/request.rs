@@ -56,6 +56,16 @@ pub(crate) enum Plan {
     Answer(IoStatus),
 }
 
+impl Plan {
+    /// Bytes of data that it moves.
+    pub(crate) fn bytes(&self) -> u64 {
+        match self {
+            Plan::Io { bytes, .. } => u64::from(*bytes),
+            Plan::Name | Plan::Answer(_) => 0,
+        }
+    }
+}
+
 impl Request {
     /// Reads the header and takes it and the status out of `chain`, however they are cut into descriptors.
     #[inline]

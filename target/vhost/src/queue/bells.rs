@@ -79,7 +79,8 @@ pub(super) struct Calls {
     next: Ticks,
     held_back: bool,
     window_ends: Ticks,
-    polls_with_news: u32,
+    /// Answers in this window.
+    answers: u32,
 }
 
 impl Calls {
@@ -93,7 +94,7 @@ impl Calls {
             next: Ticks::ZERO,
             held_back: false,
             window_ends: Ticks::ZERO,
-            polls_with_news: 0,
+            answers: 0,
         }
     }
 
@@ -107,6 +108,13 @@ impl Calls {
         self.fd = fd;
         self.coalescing = coalescing;
         self.held_back = false;
+    }
+
+    /// Something was answered.
+    #[inline]
+    pub(super) fn answered(&mut self) {
+        self.news = true;
+        self.answers = self.answers.wrapping_add(1);
     }
 
     /// Calls the guest if there is news, it wants to know, and it is time.
@@ -132,11 +140,10 @@ impl Calls {
     #[cold]
     fn may_call(&mut self, cx: &mut Cx) -> bool {
         let now = cx.now();
-        self.polls_with_news = self.polls_with_news.saturating_add(1);
         if now >= self.window_ends {
-            let rate = self.polls_with_news.saturating_mul(WINDOWS_PER_SECOND);
+            let rate = self.answers.saturating_mul(WINDOWS_PER_SECOND);
             self.held_back = rate > self.coalescing.iops_threshold;
-            self.polls_with_news = 0;
+            self.answers = 0;
             self.window_ends = now + Ticks::from_duration(WINDOW);
         }
         if self.held_back && now < self.next {

@@ -27,8 +27,10 @@ use bells::{Calls, Kicks};
 use data::{Data, Filled};
 pub(crate) use shared::{Coalescing, Ended, Shared, Tuning};
 
-/// Chains taken in one poll.
+/// Chains taken in one poll, and bytes after which no more are: copies take time that others wait for.
 const TAKE_PER_POLL: usize = 64;
+/// See [`TAKE_PER_POLL`].
+const BYTES_PER_POLL: u64 = 1 << 20;
 /// Polls without a chain after which kicks are asked for.
 const QUIET_POLLS: u32 = 64;
 
@@ -201,14 +203,14 @@ impl Queue {
     ) -> Result<(), RingFault> {
         self.memory.write(status_at, &[status.to_virtio_blk()])?;
         self.ring.answer(&self.memory, taken, bytes + 1)?;
-        self.calls.news = true;
+        self.calls.answered();
         Ok(())
     }
 
     /// Takes what the guest has made available.
     #[inline]
     fn take_all(&mut self, cx: &mut Cx) -> Result<Work, RingFault> {
-        let mut work = Work::Idle;
+        let (mut work, mut bytes) = (Work::Idle, 0);
         for _ in 0..TAKE_PER_POLL {
             if let Some(stalled) = self.stalled.take() {
                 self.go_on(cx, stalled)?;
@@ -227,6 +229,10 @@ impl Queue {
             let plan = request.plan(&self.memory, &self.chain, &self.geometry)?;
             self.shared.count();
             self.carry_out(cx, taken, request, plan)?;
+            bytes += plan.bytes();
+            if bytes >= BYTES_PER_POLL {
+                break;
+            }
         }
         Ok(work)
     }

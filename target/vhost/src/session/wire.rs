@@ -4,6 +4,7 @@ use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendFlags, recv, recvmsg,
     sendmsg,
@@ -76,7 +77,7 @@ pub(crate) fn look(socket: impl AsFd) -> Result<Look, WireError> {
         Err(errno) => return Err(errno.into()),
     };
     if len < HEADER {
-        return Ok(Look::NotYet);
+        return Ok(front_of_a_message(&socket));
     }
     let word = |at: usize| u32::from_le_bytes([front[at], front[at + 1], front[at + 2], front[at + 3]]);
     let (request, flags, size) = (word(0), word(4), word(8));
@@ -86,7 +87,7 @@ pub(crate) fn look(socket: impl AsFd) -> Result<Look, WireError> {
     // A peek may stop where descriptors come along; what is queued in all does not.
     let queued = rustix::io::ioctl_fionread(&socket)?;
     if queued < HEADER as u64 + u64::from(size) {
-        return Ok(Look::NotYet);
+        return Ok(front_of_a_message(&socket));
     }
     let index = (len == front.len() && size as usize >= INDEX_BYTES).then(|| word(HEADER));
     Ok(Look::Message(Next {
@@ -94,6 +95,12 @@ pub(crate) fn look(socket: impl AsFd) -> Result<Look, WireError> {
         needs_reply: flags & NEED_REPLY != 0,
         concerns: concerns(request, index),
     }))
+}
+
+/// More will come, unless its sender has gone: what it left behind hides the end.
+fn front_of_a_message(socket: impl AsFd) -> Look {
+    let gone = PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR;
+    if is_ready(socket, gone) { Look::End } else { Look::NotYet }
 }
 
 fn concerns(request: u32, index: Option<u32>) -> Concerns {
@@ -125,10 +132,13 @@ fn concerns(request: u32, index: Option<u32>) -> Concerns {
 
 /// Whether an answer of any length allowed can be sent without waiting.
 pub(crate) fn has_room(socket: impl AsFd) -> bool {
-    use rustix::event::{PollFd, PollFlags, Timespec, poll};
-    let mut fds = [PollFd::new(&socket, PollFlags::OUT)];
+    is_ready(socket, PollFlags::OUT)
+}
+
+fn is_ready(socket: impl AsFd, flags: PollFlags) -> bool {
+    let mut fds = [PollFd::new(&socket, flags)];
     let no_time = Timespec { tv_sec: 0, tv_nsec: 0 };
-    poll(&mut fds, Some(&no_time)).is_ok_and(|ready| ready > 0)
+    poll(&mut fds, Some(&no_time)).is_ok_and(|ready| ready > 0) && fds[0].revents().intersects(flags)
 }
 
 /// Takes a `SET_BACKEND_REQ_FD` that [`look`] has seen, and answers it. Gives the channel for our requests.

@@ -138,6 +138,18 @@ fn half_a_message_and_an_answer_that_is_not_read_hold_nobody_up() {
 }
 
 #[test]
+fn a_front_end_that_dies_within_a_message_makes_room_for_the_next() {
+    let rig = Rig::new(1);
+    let message = wire::message(code::SET_FEATURES, 0, &words(&[0]));
+    for cut in 1..message.len() {
+        let mut stream = UnixStream::connect(rig.path("c")).expect("it listens");
+        stream.write_all(&message[..cut]).expect("a socket with room");
+        drop(stream);
+        is_served(&mut Front::connected(&rig.path("c"), Setup::default()));
+    }
+}
+
+#[test]
 fn a_second_front_end_is_turned_away() {
     let rig = Rig::new(1);
     let mut front = Front::connected(&rig.path("c"), Setup::default());

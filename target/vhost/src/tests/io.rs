@@ -182,3 +182,17 @@ fn calls_may_be_held_back_and_come_all_the_same() {
     rig.controllers.set_coalescing("c", 0, 0).expect("it is there");
     assert_eq!(front.request(0, kind::READ, 0, &[], 512).0, OK);
 }
+
+#[test]
+fn reactors_of_an_idle_disk_sleep_and_a_kick_wakes_them() {
+    let rig = Rig::new(2);
+    each_kind(|setup| {
+        let mut front = Front::connected(&rig.path("c"), Setup { queues: 2, ..setup });
+        for queue in [0, 1, 1, 0] {
+            for reactor in rig.world.reactors() {
+                test_vhost::front::until("it sleeps", || reactor.stats().snapshot().asleep.then_some(()));
+            }
+            assert_eq!(front.request(queue, kind::READ, 0, &[], 512).0, OK, "{setup:?}");
+        }
+    });
+}

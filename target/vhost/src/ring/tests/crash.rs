@@ -124,6 +124,42 @@ fn a_packed_ring_loses_and_doubles_nothing_whatever_store_its_device_dies_at() {
     dies_at_every_store(true, true);
 }
 
+/// Where positions before and after differ by the wrap counter alone.
+#[test]
+fn a_chain_that_fills_the_ring_is_neither_lost_nor_doubled() {
+    'kinds: for packed in [false, true] {
+        for stores in 0.. {
+            let mut world = World::new(packed);
+            let piece = [(DATA, 16, false); SIZE as usize];
+            let mut owed = None;
+            // The third one dies.
+            for limit in [u32::MAX, u32::MAX, stores] {
+                let id = world.driver.offer(&piece).expect("room");
+                let mut ring = world.ring();
+                crash::die_after(limit);
+                let taken = world.take(&mut ring).expect("offered");
+                world.answer(&mut ring, taken);
+                ring.publish(&world.guest.memory).expect("no log");
+                let died = crash::live() > limit;
+                owed = Some((id, died)).filter(|_| world.driver.next_answer().is_none());
+                assert!(died || owed.is_none());
+                if limit == stores && !died {
+                    assert!(stores > 8, "only {stores} stores were died at");
+                    continue 'kinds;
+                }
+            }
+            let mut ring = world.ring();
+            let again = world.take(&mut ring);
+            assert_eq!(again.as_ref().map(|taken| taken.id), owed.map(|(id, _)| id), "after {stores} stores");
+            if let Some(taken) = again {
+                world.answer(&mut ring, taken);
+                ring.publish(&world.guest.memory).expect("no log");
+                assert!(world.driver.next_answer().is_some());
+            }
+        }
+    }
+}
+
 #[test]
 fn what_was_in_flight_is_taken_again_in_its_order() {
     for packed in [false, true] {
