@@ -41,7 +41,9 @@ pub(crate) struct SessionStatus {
 pub(crate) struct Controller {
     pub(crate) name: String,
     pub(crate) path: PathBuf,
-    pub(crate) bdev: Arc<Bdev>,
+    pub(crate) bdev_name: String,
+    /// None once it was removed: a bdev that somebody keeps would keep those below it open.
+    bdev: Mutex<Option<Arc<Bdev>>>,
     pub(crate) readonly: bool,
     pub(crate) packed_ring: bool,
     /// Cores of its queues, as a mask.
@@ -78,7 +80,8 @@ impl Controller {
         Controller {
             name,
             path,
-            bdev,
+            bdev_name: bdev.name().to_owned(),
+            bdev: Mutex::new(Some(bdev)),
             readonly,
             packed_ring,
             cpumask,
@@ -99,6 +102,21 @@ impl Controller {
 
     pub(crate) fn take_asks(&self) -> VecDeque<Ask> {
         std::mem::take(&mut *locked(&self.asks))
+    }
+
+    /// Its bdev, until that is removed.
+    pub(crate) fn bdev(&self) -> Option<Arc<Bdev>> {
+        locked(&self.bdev).clone().filter(|bdev| !bdev.is_removed())
+    }
+
+    /// Whether it stands on this bdev, which may be on its way out.
+    pub(crate) fn is_on(&self, bdev: &Bdev) -> bool {
+        locked(&self.bdev).as_ref().is_some_and(|own| std::ptr::eq(&**own, bdev))
+    }
+
+    /// The bdev is gone.
+    pub(crate) fn forget_bdev(&self) {
+        *locked(&self.bdev) = None;
     }
 
     pub(crate) fn coalescing(&self) -> Coalescing {
@@ -125,7 +143,7 @@ impl Controller {
     /// What GET_ID answers: the front of the bdev's name.
     pub(crate) fn serial(&self) -> [u8; ID_BYTES] {
         let mut serial = [0; ID_BYTES];
-        let name = self.bdev.name().as_bytes();
+        let name = self.bdev_name.as_bytes();
         let len = name.len().min(ID_BYTES);
         serial[..len].copy_from_slice(&name[..len]);
         serial

@@ -193,7 +193,7 @@ impl Controllers {
     }
 
     fn on(&self, bdev: &Bdev) -> Vec<Arc<Controller>> {
-        self.all().into_iter().filter(|controller| std::ptr::eq(&*controller.bdev, bdev)).collect()
+        self.all().into_iter().filter(|controller| controller.is_on(bdev)).collect()
     }
 }
 

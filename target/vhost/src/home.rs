@@ -210,6 +210,7 @@ impl Home {
     fn release_bdev(&mut self) {
         if !self.releasing.is_empty() && self.stop(Concerns::All) {
             self.desc = None;
+            self.controller.forget_bdev();
             for answer in self.releasing.drain(..) {
                 let _answered = answer.send(());
             }

@@ -179,7 +179,7 @@ fn info(controller: &Controller) -> Info {
         inflight_task_cnt: status.queues.iter().map(|queue| queue.under_way()).sum(),
         requests: status.queues.iter().map(|queue| queue.requests()).sum(),
     });
-    let bdev = (!controller.bdev.is_removed()).then(|| controller.bdev.name());
+    let bdev = controller.bdev().map(|bdev| bdev.name().to_owned());
     Info {
         ctrlr: controller.name.clone(),
         cpumask: controller.cpumask.clone(),
@@ -195,10 +195,10 @@ fn info(controller: &Controller) -> Info {
 
 /// The calls that bring a controller back; none for one whose bdev is gone.
 fn saved(controller: &Controller) -> Vec<ConfigEntry> {
-    if controller.bdev.is_removed() {
+    if controller.bdev().is_none() {
         return Vec::new();
     }
-    let mut params = json!({"ctrlr": controller.name, "dev_name": controller.bdev.name()});
+    let mut params = json!({"ctrlr": controller.name, "dev_name": controller.bdev_name});
     if let Some(mask) = &controller.asked_cpumask {
         params["cpumask"] = json!(mask);
     }

@@ -4,6 +4,7 @@ use super::*;
 use crate::VhostError;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
 use test_vhost::front::{Front, kind, until};
 use test_vhost::wire::{self, code, words};
 use test_vhost::{PATIENCE, guest::GUEST};
@@ -84,7 +85,9 @@ fn a_bdev_that_is_removed_fails_requests_and_is_let_go_of() {
     let rig = Rig::new(2);
     let mut front = Front::connected(&rig.path("c"), Setup { queues: 2, ..Setup::default() });
     assert_eq!(front.request(1, kind::READ, 0, &[], 512).0, OK);
+    let bdev = Arc::downgrade(&rig.world.bdevs.get("D").expect("it is there"));
     rig.world.bdevs.remove("D").expect("nobody holds it");
+    assert!(bdev.upgrade().is_none(), "what is kept keeps those below it");
     for queue in [0, 1] {
         assert_eq!(front.request(queue, kind::READ, 0, &[], 512).0, IOERR);
         assert_eq!(front.request(queue, kind::GET_ID, 0, &[], 20).0, OK);
