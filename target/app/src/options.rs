@@ -43,6 +43,8 @@ pub struct Options {
     pub ignore_config_errors: bool,
     /// Stay in startup until `framework_start_init` is called.
     pub wait_for_rpc: bool,
+    /// Where sockets of vhost controllers are made.
+    pub vhost_directory: PathBuf,
     /// Log levels, as RPC sets them.
     pub log: Arc<LogControl>,
 }
@@ -64,6 +66,7 @@ impl Default for Options {
             config: None,
             ignore_config_errors: false,
             wait_for_rpc: false,
+            vhost_directory: PathBuf::from("."),
             log: Arc::default(),
         }
     }

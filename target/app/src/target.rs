@@ -104,6 +104,7 @@ impl Target {
             claims: claims.clone(),
             log: options.log.clone(),
             allow_load: options.allow_load,
+            vhost_directory: options.vhost_directory.clone(),
         }));
         let mut target = Target {
             registry: registry.clone(),

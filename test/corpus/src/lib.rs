@@ -46,6 +46,8 @@ const TARGETS: &[(&str, Target)] = &[
     ("rtrs_frames", tgt_rtrs::fuzz::frames),
     ("rtrs_path", tgt_rtrs::fuzz::path),
     ("rtrs_server_events", tgt_rtrs::fuzz::server_events),
+    ("vhost_messages", tgt_vhost::fuzz::messages),
+    ("vhost_ring", tgt_vhost::fuzz::ring),
 ];
 
 /// Runs the target `name` on `data`.

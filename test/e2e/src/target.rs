@@ -39,7 +39,7 @@ impl Target {
         let log = File::create(dir.path().join("log")).expect("a log file");
         // Tests run at once, and share cores.
         command.args(["--disable-cpumask-locks", "-m", &format!("[{}]", first_core()), "-r"]);
-        command.arg(dir.path().join("rpc.sock")).args(args);
+        command.arg(dir.path().join("rpc.sock")).arg("-S").arg(dir.path()).args(args);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         let started = Instant::now();
         let child = command.spawn().unwrap_or_else(|why| panic!("{command:?}: {why}"));

@@ -92,6 +92,9 @@ pub struct Args {
     /// Let clients run load on bdevs (rmr_run_load), which overwrites what they hold
     #[arg(long, help_heading = CONTROL)]
     pub(super) allow_load: bool,
+    /// Directory in which vhost controllers make their sockets [default: the current one]
+    #[arg(short = 'S', long, value_name = "DIR", help_heading = CONTROL)]
+    pub(super) vhost_dir: Option<PathBuf>,
 
     /// Who this host is to its peers: the same after each start, and no other's [default: made of /etc/machine-id and the path of the RPC socket]
     #[arg(long, value_name = "UUID", value_parser = host_id, help_heading = SESSIONS)]

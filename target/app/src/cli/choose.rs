@@ -59,6 +59,7 @@ impl Args {
             config: self.config.clone(),
             ignore_config_errors: self.json_ignore_init_errors,
             wait_for_rpc: self.wait_for_rpc,
+            vhost_directory: self.vhost_dir.clone().unwrap_or_else(|| ".".into()),
             log,
             ..Options::default()
         })

@@ -18,11 +18,13 @@ use crate::log::LogControl;
 use bdev_brmr::device::Devices;
 use bdev_brmr::store::Stores;
 use rpc_registry::{Registry, RpcError};
+use std::path::PathBuf;
 use std::sync::Arc;
 use tgt_bdev::Bdevs;
 use tgt_keyring::Keyring;
 use tgt_reactor::{CallError, Handle};
 use tgt_rtrs::sessions::Sessions;
+use tgt_vhost::Controllers;
 
 /// What the methods work on.
 pub(crate) struct Parts {
@@ -36,6 +38,8 @@ pub(crate) struct Parts {
     pub(crate) claims: Arc<Claims>,
     pub(crate) log: Arc<LogControl>,
     pub(crate) allow_load: bool,
+    /// Where sockets of vhost controllers are made.
+    pub(crate) vhost_directory: PathBuf,
 }
 
 /// All methods and subsystems, in SPDK's order of those that exist here. The order is that of a saved configuration.
@@ -64,6 +68,8 @@ pub(crate) fn registry(parts: &Parts) -> Registry {
     load::register(r, parts);
     let rtrs = tgt_rtrs::rpc::register(r, &parts.sessions);
     let brmr = bdev_brmr::store::register(r, &parts.stores);
+    let vhost = Controllers::new(&parts.bdevs, &parts.reactors, parts.vhost_directory.clone());
+    let vhost = tgt_vhost::rpc::register(r, &vhost);
     let scheduler = scheduler::register(r, &parts.reactors);
     // Before all that may use keys.
     r.add_subsystem(keyring);
@@ -73,6 +79,8 @@ pub(crate) fn registry(parts: &Parts) -> Registry {
     r.add_subsystem(rtrs.depends_on(&["keyring"]));
     r.add_subsystem(brmr.depends_on(&["bdev", "rtrs"]));
     r.add_subsystem(scheduler);
+    // After all that makes bdevs.
+    r.add_subsystem(vhost.depends_on(&["bdev", "brmr"]));
     registry
 }
 

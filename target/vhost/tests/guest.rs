@@ -1,0 +1,120 @@
+//! A Linux guest in QEMU with a disk of ours. Skipped in one line where there are no guests.
+
+#![allow(clippy::expect_used, missing_docs)]
+
+mod process;
+
+use std::path::Path;
+use std::time::Duration;
+
+use process::{DISK_BYTES, Target};
+use test_vhost::front::until;
+use test_vm::{Guest, Running};
+
+const MEMORY_MIB: u32 = 512;
+
+/// A guest whose `/dev/vda` is the target's disk.
+fn guest(socket: &Path, device: &str) -> Option<Guest> {
+    let guest = Guest::or_skip()?.memory(MEMORY_MIB).module("virtio_blk").module("ext4");
+    let memory = format!("memory-backend-memfd,id=mem,size={MEMORY_MIB}M,share=on");
+    let chardev = format!("socket,id=c0,path={},reconnect=1", socket.display());
+    let device = format!("vhost-user-blk-pci,chardev=c0,{device}");
+    Some(guest.limit(Duration::from_secs(110)).qemu_args([
+        "-object",
+        &memory,
+        "-numa",
+        "node,memdev=mem",
+        "-chardev",
+        &chardev,
+        "-device",
+        &device,
+    ]))
+}
+
+const USE: &str = r#"
+set -e
+cat /sys/block/vda/size /sys/block/vda/serial; echo
+ls /sys/block/vda/mq | wc -l
+dd if=/dev/urandom of=/run/data bs=1M count=8 2> /dev/null
+dd if=/run/data of=/dev/vda bs=64k oflag=direct 2> /dev/null
+dd if=/dev/vda bs=1M count=8 iflag=direct 2> /dev/null | cmp - /run/data && echo same
+blkdiscard -z -o 0 -l 1048576 /dev/vda
+dd if=/dev/vda bs=1M count=1 iflag=direct 2> /dev/null | tr -d '\0' | wc -c
+blkdiscard /dev/vda && echo discarded
+mkfs.ext4 -q /dev/vda
+mount -t ext4 /dev/vda /mnt
+cp /run/data /mnt/data && cp -r /etc/init.d /mnt/ && sync
+umount /mnt
+mount -t ext4 /dev/vda /mnt && cmp /mnt/data /run/data && umount /mnt
+e2fsck -fn /dev/vda > /dev/null 2>&1 && echo clean
+dmesg | grep -c 'I/O error' || true
+"#;
+
+fn is_used(device: &str, queues: u32) {
+    let dir = tempfile::tempdir().expect("a directory");
+    // Looked for first, so that nothing is started where there are no guests.
+    let Some(guest) = guest(&dir.path().join("c"), device) else { return };
+    let target = Target::start(dir.path());
+    until("it listens", || target.socket().exists().then_some(()));
+    let outcome = guest.run(USE).expect("an outcome").expect_success();
+    let said: Vec<&str> = outcome.stdout.split_whitespace().collect();
+    let sectors = (DISK_BYTES / 512).to_string();
+    let queues = queues.to_string();
+    assert_eq!(said, [&sectors, "D", &queues, "same", "0", "discarded", "clean", "0"], "{}", outcome.console);
+}
+
+#[test]
+fn a_guest_uses_the_disk_through_split_rings() {
+    is_used("num-queues=2", 1);
+}
+
+#[test]
+fn a_guest_uses_the_disk_through_packed_rings() {
+    is_used("num-queues=1,packed=on", 1);
+}
+
+/// Writes and reads back, round after round, until it is told to end.
+const LOAD: &str = r#"
+dd if=/dev/urandom of=/run/data bs=64k count=32 2> /dev/null
+n=0
+while [ ! -e /run/share/enough ]; do
+    at=$((n % 8 * 512))
+    dd if=/run/data of=/dev/vda bs=4k seek=$at oflag=direct 2> /dev/null || exit 91
+    dd if=/dev/vda bs=4k skip=$at count=512 iflag=direct 2> /dev/null | cmp - /run/data || exit 92
+    n=$((n + 1)); echo $n > /run/share/now; mv /run/share/now /run/share/rounds
+done
+if dmesg | grep 'I/O error'; then exit 93; fi
+"#;
+
+fn rounds(running: &Running) -> u32 {
+    let text = std::fs::read_to_string(running.share().join("rounds")).unwrap_or_default();
+    text.trim().parse().unwrap_or(0)
+}
+
+fn survives_kills(device: &str) {
+    let dir = tempfile::tempdir().expect("a directory");
+    let Some(guest) = guest(&dir.path().join("c"), device) else { return };
+    let mut target = Target::start(dir.path());
+    until("it listens", || target.socket().exists().then_some(()));
+    let mut running = guest.start(LOAD).expect("a guest");
+    running.wait_for("rounds").expect("it gets there");
+    for _ in 0..3 {
+        let before = rounds(&running);
+        target.kill();
+        target.start_again();
+        // QEMU tries once a second.
+        until("the guest goes on", || (rounds(&running) > before + 2).then_some(()));
+    }
+    std::fs::write(running.share().join("enough"), "").expect("the share");
+    running.wait().expect("an outcome").expect_success();
+}
+
+#[test]
+fn a_guest_does_not_notice_that_the_target_is_killed_and_started_again() {
+    survives_kills("num-queues=1");
+}
+
+#[test]
+fn nor_does_it_through_packed_rings() {
+    survives_kills("num-queues=1,packed=on");
+}
