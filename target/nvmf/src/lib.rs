@@ -1,1 +1,3 @@
 //! NVMe over Fabrics.
+
+pub mod codec;
