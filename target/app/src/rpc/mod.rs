@@ -20,6 +20,7 @@ use rpc_registry::{Registry, RpcError};
 use std::sync::Arc;
 use tgt_bdev::Bdevs;
 use tgt_keyring::Keyring;
+use tgt_nvmf::Nvmf;
 use tgt_reactor::{CallError, Handle};
 use tgt_rtrs::sessions::Sessions;
 
@@ -62,6 +63,7 @@ pub(crate) fn registry(parts: &Parts) -> Registry {
     let node = StorageNode::new(&parts.reactors, &parts.sessions);
     let brmr = bdev_brmr::store::register(r, &Stores::new(&parts.bdevs, Box::new(node)));
     let scheduler = scheduler::register(r, &parts.reactors);
+    let nvmf = tgt_nvmf::rpc::register(r, &Nvmf::new(&parts.bdevs, &parts.reactors));
     // Before all that may use keys.
     r.add_subsystem(keyring);
     r.add_subsystem(iobuf);
@@ -70,6 +72,8 @@ pub(crate) fn registry(parts: &Parts) -> Registry {
     r.add_subsystem(rtrs.depends_on(&["keyring"]));
     r.add_subsystem(brmr.depends_on(&["bdev", "rtrs"]));
     r.add_subsystem(scheduler);
+    // Last: hosts come in when all that they may use is there.
+    r.add_subsystem(nvmf.depends_on(&["bdev"]));
     registry
 }
 
