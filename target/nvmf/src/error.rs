@@ -27,6 +27,14 @@ pub enum NvmfError {
     /// A name in use.
     #[error("subsystem {0:?} exists already")]
     SubsystemExists(String),
+    /// As many as there may be.
+    #[error(
+        "there are {most} subsystems, the most there may be; nvmf_set_max_subsystems, before the target is up, allows more"
+    )]
+    TooManySubsystems {
+        /// Most.
+        most: u32,
+    },
     /// No such subsystem.
     #[error("there is no subsystem {0:?}; nvmf_get_subsystems lists them")]
     NoSubsystem(String),
@@ -168,7 +176,7 @@ impl NvmfError {
             | NvmfError::NoListener { .. }
             | NvmfError::NoHost { .. }
             | NvmfError::NoReferral(_) => ENOENT,
-            NvmfError::TooManyNamespaces { .. } => ENOSPC,
+            NvmfError::TooManyNamespaces { .. } | NvmfError::TooManySubsystems { .. } => ENOSPC,
             NvmfError::Open(OpenError::NotFound(_) | OpenError::Removed(_)) => ENODEV,
             NvmfError::Open(OpenError::Claimed { .. }) | NvmfError::Claim(_) => EBUSY,
             NvmfError::Open(OpenError::Channel { .. }) | NvmfError::Call(_) => EIO,

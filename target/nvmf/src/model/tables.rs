@@ -8,6 +8,9 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tgt_nvme::fabrics::DISCOVERY_NQN;
 
+/// Most subsystems, unless it is said.
+const SUBSYSTEMS_USUAL: u32 = 1024;
+
 /// Another discovery subsystem that hosts are told of.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Referral {
@@ -24,6 +27,7 @@ pub struct Referral {
 pub struct Tables {
     state: Mutex<State>,
     discovery: Arc<Subsystem>,
+    max_subsystems: AtomicU32,
     /// Connections on each reactor.
     loads: Vec<AtomicU32>,
 }
@@ -42,7 +46,8 @@ impl Tables {
     #[must_use]
     pub fn new(reactors: usize) -> Arc<Tables> {
         let loads = (0..reactors).map(|_| AtomicU32::new(0)).collect();
-        Arc::new(Tables { state: Mutex::default(), discovery: Subsystem::discovery(), loads })
+        let (discovery, max_subsystems) = (Subsystem::discovery(), AtomicU32::new(SUBSYSTEMS_USUAL));
+        Arc::new(Tables { state: Mutex::default(), discovery, max_subsystems, loads })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -57,6 +62,16 @@ impl Tables {
 
     pub(crate) fn set_options(&self, options: TransportOptions) {
         self.state().options = Some(options);
+    }
+
+    /// Most subsystems, if somebody has said how many.
+    #[must_use]
+    pub fn max_subsystems(&self) -> Option<u32> {
+        Some(self.max_subsystems.load(Relaxed)).filter(|most| *most != SUBSYSTEMS_USUAL)
+    }
+
+    pub(crate) fn set_max_subsystems(&self, most: u32) {
+        self.max_subsystems.store(most, Relaxed);
     }
 
     /// The discovery subsystem.
@@ -84,6 +99,10 @@ impl Tables {
         let mut state = self.state();
         if state.subsystems.iter().any(|other| other.nqn() == subsystem.nqn()) {
             return Err(NvmfError::SubsystemExists(subsystem.nqn().to_owned()));
+        }
+        let most = self.max_subsystems.load(Relaxed);
+        if state.subsystems.len() >= most as usize {
+            return Err(NvmfError::TooManySubsystems { most });
         }
         state.subsystems.push(subsystem);
         Ok(())

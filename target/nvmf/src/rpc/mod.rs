@@ -1,9 +1,10 @@
 //! The methods, with SPDK's names, parameters and answers, and what of the target is saved. Control threads.
 //!
-//! `mod` addresses and errors · `transport` · `subsystems` with hosts and namespaces · `listeners` with referrals · `show` what the get
+//! `mod` addresses and errors · `options` before the target is up · `transport` · `subsystems` with hosts and namespaces · `listeners` with referrals · `show` what the get
 //! methods answer · `saved` the configuration.
 
 mod listeners;
+mod options;
 mod saved;
 mod show;
 mod subsystems;
@@ -34,6 +35,7 @@ struct ListenAddress {
 
 /// Adds the methods of the target to `registry`. The subsystem `nvmf` is given back: to be added after `bdev` and all that makes bdevs.
 pub fn register(registry: &mut Registry, nvmf: &Arc<Nvmf>) -> Subsystem {
+    options::register(registry, nvmf);
     transport::register(registry, nvmf);
     subsystems::register(registry, nvmf);
     listeners::register(registry, nvmf);

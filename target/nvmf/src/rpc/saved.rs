@@ -14,7 +14,9 @@ use uuid::Uuid;
 
 pub(super) fn saved(nvmf: &Nvmf) -> Vec<ConfigEntry> {
     let tables = nvmf.tables();
-    let mut calls: Vec<ConfigEntry> = tables.options().iter().map(transport).collect();
+    let most = |most| ConfigEntry::new("nvmf_set_max_subsystems", json!({"max_subsystems": most}));
+    let mut calls: Vec<ConfigEntry> = tables.max_subsystems().map(most).into_iter().collect();
+    calls.extend(tables.options().iter().map(transport));
     calls.extend(tables.referrals().iter().map(|referral| {
         let params = json!({
             "address": address(referral.address),
