@@ -20,11 +20,14 @@
 //! changes, `model/` the tables, `rpc/` the methods. `options.rs`, `error.rs`.
 //!
 //! **Where the tests are.** Pure parts beside the code; `tests/wire/` a small host over real sockets; `tests/cost.rs` what an IO must not
-//! cost; `tests/guest.rs` in `target/app` the Linux kernel as host; the corpus `test/fuzz/corpus/nvmf_units`.
+//! cost; `tests/guest.rs` in `target/app` the Linux kernel as host; `fuzz.rs` and the
+//! corpora `test/fuzz/corpus/nvmf_*`, which `test/corpus` replays.
 
 pub mod codec;
 pub mod control;
 mod error;
+#[doc(hidden)]
+pub mod fuzz;
 pub mod model;
 mod options;
 pub mod portal;

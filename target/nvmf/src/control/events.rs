@@ -57,7 +57,7 @@ impl Events {
     }
 
     /// The next completion of a request, if there is one: its number and its value.
-    pub fn next(&mut self) -> Option<(u16, u64)> {
+    pub fn take_next(&mut self) -> Option<(u16, u64)> {
         let ready = self.pending & !self.masked;
         let event = [NAMESPACE, ANA, DISCOVERY].into_iter().find(|event| ready & event != 0)?;
         let cid = self.requests.pop_front()?;
@@ -105,17 +105,17 @@ mod tests {
     fn an_event_is_told_once_until_its_page_was_read() {
         let mut events = Events::new(NAMESPACE | ANA);
         events.raise(NAMESPACE | DISCOVERY);
-        assert_eq!(events.next(), None, "nobody asked");
+        assert_eq!(events.take_next(), None, "nobody asked");
         (1..=4).for_each(|cid| events.request(cid).expect("room"));
         assert_eq!(events.request(5), Err(status::EVENT_LIMIT_EXCEEDED));
-        assert_eq!(events.next(), Some((1, 0x04_00_02)));
+        assert_eq!(events.take_next(), Some((1, 0x04_00_02)));
         events.raise(NAMESPACE);
-        assert_eq!(events.next(), None, "its page was not read");
+        assert_eq!(events.take_next(), None, "its page was not read");
         events.raise(ANA);
-        assert_eq!(events.next(), Some((2, 0x0c_03_02)));
+        assert_eq!(events.take_next(), Some((2, 0x0c_03_02)));
         events.page_was_read(NAMESPACE);
-        assert_eq!(events.next(), Some((3, 0x04_00_02)), "what happened meanwhile");
-        assert_eq!(events.next(), None);
+        assert_eq!(events.take_next(), Some((3, 0x04_00_02)), "what happened meanwhile");
+        assert_eq!(events.take_next(), None);
     }
 
     #[test]
@@ -126,7 +126,7 @@ mod tests {
         assert!(events.abort(1) && !events.abort(1));
         events.raise(NAMESPACE);
         events.configure(0);
-        assert_eq!(events.next(), None);
+        assert_eq!(events.take_next(), None);
         assert_eq!(events.reset().collect::<Vec<_>>(), [2]);
     }
 }

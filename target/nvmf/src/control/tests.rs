@@ -168,15 +168,15 @@ fn namespaces_that_changed_are_listed_once_and_the_event_is_told_again_after_tha
         let news = world.controller.take_news();
         world.admin.events.raise(news);
     }
-    assert_eq!(world.admin.events.next(), Some((9, 0x4_0002)));
-    assert_eq!(world.admin.events.next(), None);
+    assert_eq!(world.admin.events.take_next(), Some((9, 0x4_0002)));
+    assert_eq!(world.admin.events.take_next(), None);
     let list = world.log(id::CHANGED_NAMESPACES, 0, 4096).expect("a list");
     assert_eq!(list[..12], [1, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0]);
     assert_eq!(world.log(id::CHANGED_NAMESPACES, 0, 4096), Ok(vec![0; 4096]));
     world.controller.note(event::NAMESPACE, Some(1));
     let news = world.controller.take_news();
     world.admin.events.raise(news);
-    assert_eq!(world.admin.events.next(), Some((10, 0x4_0002)));
+    assert_eq!(world.admin.events.take_next(), Some((10, 0x4_0002)));
 }
 
 #[test]

@@ -265,7 +265,7 @@ impl Core {
 
     /// Completes event requests for what has happened.
     fn tell_events(&mut self, conn: &mut Conn, stream: &mut Stream<'_>) {
-        let next = |conn: &mut Conn| conn.queue.as_mut()?.admin.as_mut()?.admin.events.next();
+        let next = |conn: &mut Conn| conn.queue.as_mut()?.admin.as_mut()?.admin.events.take_next();
         while let Some((cid, value)) = next(conn) {
             let request = Command::new(admin::ASYNC_EVENT_REQUEST, cid, 0);
             self.respond(conn, stream, &request, IoStatus::SUCCESS, value);

@@ -220,3 +220,17 @@ fn group_options(options: &TransportOptions) -> GroupOptions {
         ..usual
     }
 }
+
+/// Judges any command against a bdev of 1,000 blocks.
+///
+/// # Panics
+/// If the plan reaches beyond the bdev, or moves more than one transfer.
+pub(crate) fn fuzz_plan(command: &tgt_nvme::Command) {
+    let (block_size, num_blocks, max_bytes) = (512, 1000, 131_072);
+    let of = plan::Geometry { block_size, num_blocks, ops: tgt_bdev::OpSet::all(), max_bytes };
+    for capsule in [0, command.sgl.length.get()] {
+        if let Ok(plan) = plan::plan(command, of, capsule) {
+            assert!(plan.lba + u64::from(plan.blocks) <= num_blocks && plan.bytes <= max_bytes);
+        }
+    }
+}

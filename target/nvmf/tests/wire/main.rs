@@ -1,5 +1,6 @@
 //! The target over real sockets, with a small host of its own that knows nothing but the specification's structures.
 
+mod chaos;
 mod control;
 mod ends;
 mod host;
