@@ -110,6 +110,16 @@ pub(crate) struct State {
     pub(crate) ana_changes: u64,
 }
 
+impl State {
+    fn admits(&self, host_nqn: &str) -> bool {
+        !self.closed && (self.allow_any_host || self.hosts.iter().any(|host| host == host_nqn))
+    }
+
+    fn has(&self, listener: &Arc<Listener>) -> bool {
+        self.listeners.iter().any(|other| Arc::ptr_eq(other, listener))
+    }
+}
+
 impl Subsystem {
     /// An empty one.
     ///
@@ -152,8 +162,7 @@ impl Subsystem {
     /// Whether a host may come in.
     #[must_use]
     pub fn admits(&self, host_nqn: &str) -> bool {
-        let state = self.state();
-        !state.closed && (state.allow_any_host || state.hosts.iter().any(|host| host == host_nqn))
+        self.state().admits(host_nqn)
     }
 
     /// Its listener at this address.
@@ -180,7 +189,7 @@ impl Subsystem {
         self.state().controllers.clone()
     }
 
-    /// A new controller for a host; `None`: the subsystem is closed or all numbers are taken.
+    /// A new controller for a host; `None`: all numbers are taken, or the subsystem, the listener or the host has gone meanwhile.
     #[must_use]
     pub fn add_controller(
         self: &Arc<Self>,
@@ -188,7 +197,8 @@ impl Subsystem {
         listener: Option<Arc<Listener>>,
     ) -> Option<Arc<Controller>> {
         let mut state = self.state();
-        if state.closed {
+        // Under the lock under which they go: a controller is made before that and ended with them, or not at all.
+        if !state.admits(&host.0) || !listener.as_ref().is_none_or(|listener| state.has(listener)) {
             return None;
         }
         let (least, most) = (self.spec.min_cntlid, self.spec.max_cntlid);

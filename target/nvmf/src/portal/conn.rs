@@ -148,6 +148,8 @@ pub(super) struct Conn {
     pub(super) free: Vec<u16>,
     /// Commands that wait, oldest first.
     pub(super) waiting: VecDeque<u16>,
+    /// The portal looks at them in the next turn.
+    pub(super) listed: bool,
     pub(super) in_bdev: u32,
     pub(super) closed: bool,
 }

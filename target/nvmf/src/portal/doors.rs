@@ -145,6 +145,7 @@ impl Core {
             slots: Vec::new(),
             free: Vec::new(),
             waiting: VecDeque::new(),
+            listed: false,
             in_bdev: 0,
             closed: false,
         }));

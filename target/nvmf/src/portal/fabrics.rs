@@ -101,6 +101,10 @@ impl Core {
             peer: conn.peer,
         });
         if !added {
+            if wish.qid == 0 {
+                // It was ended before it had a queue, whose end would take it out.
+                subsystem.remove_controller(&controller);
+            }
             return Err(QUEUE_IN_USE);
         }
         let ana = controller.listener.clone().filter(|_| subsystem.spec.ana_reporting);

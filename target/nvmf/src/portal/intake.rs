@@ -174,6 +174,7 @@ impl Core {
                 self.memory.give(bufs);
                 received.consume(head);
                 conn.next = Next::Skip(behind as u32);
+                self.counts.completed += 1;
                 self.respond(conn, received.stream(), command, status, 0);
                 return Ok(true);
             }

@@ -103,7 +103,9 @@ impl Core {
     pub(super) fn let_wait(&mut self, conn: &mut Conn, slot: u16) {
         conn.slot(slot).state = State::Waiting;
         conn.waiting.push_back(slot);
-        self.waiting.push_back(conn.no);
+        if !std::mem::replace(&mut conn.listed, true) {
+            self.waiting.push_back(conn.no);
+        }
     }
 
     /// Its namespace may have gone while it waited.

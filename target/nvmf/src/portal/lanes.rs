@@ -107,7 +107,7 @@ impl Lanes {
 
     fn open(&mut self, cx: &mut Cx, view: ViewNo, namespace: &Namespace) {
         // It may have come between the list and the news of it.
-        if self.lanes.iter().flatten().any(|lane| lane.key == namespace.key) {
+        if self.lanes.iter().flatten().any(|lane| lane.key == namespace.key && !lane.closing) {
             return;
         }
         let channel = match namespace.desc.open_channel(cx) {

@@ -132,6 +132,7 @@ impl Core {
         for _ in 0..self.waiting.len() {
             let Some(no) = self.waiting.pop_front() else { break };
             let Some(mut conn) = self.conns.take(no) else { continue };
+            conn.listed = false;
             if let Some(mut stream) = group.stream(conn.stream).filter(|_| conn.phase == Phase::Live) {
                 for _ in 0..conn.waiting.len() {
                     let Some(slot) = conn.waiting.pop_front() else { break };

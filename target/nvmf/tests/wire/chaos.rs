@@ -4,6 +4,7 @@ use crate::Target;
 use crate::host::{Queue, inside, on_blocks, pattern};
 use fastrand::Rng;
 use std::io::{Read, Write};
+use std::net::Shutdown;
 use std::time::Duration;
 use test_bdevs::world::wait_until;
 use tgt_nvme::command::nvm;
@@ -19,21 +20,21 @@ fn unit(rng: &mut Rng, queue: &Queue) -> Vec<u8> {
     let blocks = [1, 2, 8, 64, 256, 300][rng.usize(..6)];
     let mut command = on_blocks(opcodes[rng.usize(..6)], rng.u64(..2100), blocks);
     command.cid = rng.u16(..40).into();
-    command.nsid = U32::new(rng.u32(..3));
-    command.flags = [0x40, 0x40, 0x41, 0x42, 0x00][rng.usize(..5)];
+    command.nsid = U32::new(if rng.u8(..10) == 0 { rng.u32(..3) } else { 1 });
+    command.flags = if rng.u8(..10) == 0 { [0x41, 0x42, 0x43, 0x00][rng.usize(..4)] } else { 0x40 };
     if matches!(command.opcode, nvm::FLUSH | nvm::WRITE_ZEROES | nvm::VERIFY) {
         command.sgl = Sgl::new(Sgl::TRANSPORT, 0);
     }
-    match rng.u8(..8) {
-        0..3 => queue.unit(kind::CAPSULE_CMD, 0, command.as_bytes(), &[]),
-        3..6 => {
+    match rng.u8(..24) {
+        0..10 => queue.unit(kind::CAPSULE_CMD, 0, command.as_bytes(), &[]),
+        10..20 => {
             let len = rng.usize(..9) * 512;
             let mut command = inside(command);
             command.sgl.length = U32::new(len as u32);
             command.set_range(rng.u64(..2100), (len as u32 / 512).max(1));
             queue.unit(kind::CAPSULE_CMD, 0, command.as_bytes(), &pattern(len, rng.u8(..)))
         }
-        6 => {
+        20 => {
             let mut request = R2t::new_zeroed();
             (request.cid, request.tag) = (rng.u16(..40).into(), rng.u16(..8).into());
             let len = 4 * rng.usize(1..600);
@@ -76,6 +77,12 @@ fn babble(rng: &mut Rng, queue: &mut Queue) {
             queue.stream.set_nonblocking(false).expect("a socket");
         }
     }
+    if rng.u8(..3) > 0 {
+        // All of it is heard before the end is; otherwise the end may come first.
+        let mut rest = Vec::new();
+        let _gone_already = queue.stream.shutdown(Shutdown::Write);
+        let _reset_or_all = queue.stream.read_to_end(&mut rest);
+    }
 }
 
 #[test]
@@ -98,6 +105,9 @@ fn whatever_hosts_say_others_are_served_and_nothing_is_left() {
             assert!(good.call(on_blocks(nvm::READ, 2040, 8), &[]).1.len() == 4096);
         }
     }
+    let completed: u64 =
+        target.nvmf.counts().expect("answers").iter().map(|(_, counts)| counts.completed).sum();
+    assert!(completed > 500, "{completed} IO commands were answered: hosts did not get far");
     drop((admin, good));
     wait_until("all are forgotten", || {
         let counts = target.nvmf.counts().expect("answers");

@@ -155,7 +155,7 @@ fn a_command_that_waits_when_its_queue_dies_never_starts() {
     go_on.store(true, Ordering::SeqCst);
     wait_until("the fence is open", || fence.is_open());
     assert!(third.call(on_blocks(nvm::READ, 64, 8), &[]).1 == [0; 4096], "it was not written");
-    assert_eq!(sum(&target, |counts| counts.memory_used), 0);
+    wait_until("all memory is back", || sum(&target, |counts| counts.memory_used) == 0);
 }
 
 #[test]
@@ -217,4 +217,27 @@ fn connections_that_come_and_go_leave_nothing() {
         })
     });
     assert!(target.nvmf.tables().subsystem(NQN).expect("there").controllers().is_empty());
+}
+
+#[test]
+fn a_queue_that_comes_while_an_old_one_drains_has_its_namespaces() {
+    let target = Target::new();
+    let go_on = add_stuck(&target);
+    let (admin, mut old) = target.queues(false);
+    let mut write = inside(on_blocks(nvm::WRITE, 0, 8));
+    (write.cid, write.nsid) = (1.into(), 2.into());
+    old.submit(&write, &pattern(4096, 1));
+    wait_until("the bdev has it", || sum(&target, |counts| counts.in_bdevs) == 1);
+    drop((admin, old));
+    wait_until("only what drains is left", || sum(&target, |counts| counts.admin_now) == 0);
+    let (_admin, mut new) = target.queues(false);
+    new.submit(&Command { cid: 5.into(), ..on_blocks(nvm::READ, 0, 8) }, &[]);
+    wait_until("it waits", || sum(&target, |counts| counts.waiting) == 1);
+    go_on.store(true, Ordering::SeqCst);
+    assert_eq!(new.finish(5, &[]).1, [0; 4096]);
+    drop(new);
+    // And when the last one has gone, the next one finds them again.
+    wait_until("all have gone", || sum(&target, |counts| counts.io_now) == 0);
+    let (_admin, mut next) = target.queues(false);
+    assert_eq!(next.call(on_blocks(nvm::READ, 0, 8), &[]).1, [0; 4096]);
 }
