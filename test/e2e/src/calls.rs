@@ -26,7 +26,7 @@ pub fn example_in(dir: &Path, method: &Method) -> Option<Value> {
             .expect("a file");
         params["filename"] = path.to_str().expect("a path").into();
     }
-    if method.name.starts_with("rtrs_") {
+    if method.name.starts_with("rtrs_") || method.name.starts_with("nvmf_") {
         let own = loopback_of(dir).to_string();
         move_to(&mut params, &own);
         return Some(params);
@@ -96,6 +96,8 @@ fn rank(method: &Method) -> u8 {
         ("bdev_set_qd_sampling_period", _) => 6,
         (name, _) if is_one_of(name, &["create", "add"]) => 3,
         (name, _) if is_one_of(name, &["enable", "set"]) => 4,
+        // Before the bdevs that they use.
+        (name, _) if name.starts_with("nvmf_") && is_one_of(name, &["delete", "remove"]) => 7,
         (name, _) if is_one_of(name, &["delete", "remove", "disable", "clear"]) => 8,
         _ => 5,
     }

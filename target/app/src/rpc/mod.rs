@@ -22,6 +22,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use tgt_bdev::Bdevs;
 use tgt_keyring::Keyring;
+use tgt_nvmf::Nvmf;
 use tgt_reactor::{CallError, Handle};
 use tgt_rtrs::sessions::Sessions;
 use tgt_vhost::Controllers;
@@ -71,6 +72,7 @@ pub(crate) fn registry(parts: &Parts) -> Registry {
     let vhost = Controllers::new(&parts.bdevs, &parts.reactors, parts.vhost_directory.clone());
     let vhost = tgt_vhost::rpc::register(r, &vhost);
     let scheduler = scheduler::register(r, &parts.reactors);
+    let nvmf = tgt_nvmf::rpc::register(r, &Nvmf::new(&parts.bdevs, &parts.reactors));
     // Before all that may use keys.
     r.add_subsystem(keyring);
     r.add_subsystem(iobuf);
@@ -79,8 +81,9 @@ pub(crate) fn registry(parts: &Parts) -> Registry {
     r.add_subsystem(rtrs.depends_on(&["keyring"]));
     r.add_subsystem(brmr.depends_on(&["bdev", "rtrs"]));
     r.add_subsystem(scheduler);
-    // After all that makes bdevs.
+    // Last: hosts and guests come in when all that they may use is there.
     r.add_subsystem(vhost.depends_on(&["bdev", "brmr"]));
+    r.add_subsystem(nvmf.depends_on(&["bdev", "brmr"]));
     registry
 }
 
