@@ -192,6 +192,7 @@ METHODS = [
         ("chunk_size", {"type": int, "help": "Bytes per chunk, the same on all members: a power of two from 65536; default 131072"}),
         ("block_size", {"type": int, "help": "Bytes per block of the device, the same on all members: 512, 1024, 2048 or 4096; default 4096"}),
         ("write_through", {"type": _bool, "help": "Whether every write is durable before it is answered; default false"}),
+        ("share_node", {"type": _bool, "help": "Even if this process holds another member of the pool, so that one death takes both: for measurements; default false"}),
     ]),
     ("brmr_add_store", "Open the store that is on a bdev again, or replace a lost one", [
         ("pool", {"required": True, "help": "UUID of the pool, or a label for it"}),
@@ -199,6 +200,7 @@ METHODS = [
         ("uuid", {"help": "UUID of the pool, when the label is not known here yet"}),
         ("mapped_size", {"type": int, "help": "Bytes that the device must have"}),
         ("write_through", {"type": _bool, "help": "Whether every write is durable before it is answered; default false"}),
+        ("share_node", {"type": _bool, "help": "Even if this process holds another member of the pool, so that one death takes both: for measurements; default false"}),
         ("mode", {"choices": ["replace"], "help": "replace: the bdev is empty and takes the place of a lost one, as the same member"}),
         ("member_id", {"type": int, "help": "With mode=replace: which member it is"}),
         ("chunk_size", {"type": int, "help": "With mode=replace: bytes per chunk, as the other members have"}),
