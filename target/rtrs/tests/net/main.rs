@@ -37,6 +37,26 @@ fn a_path_cut_in_silence_costs_no_request() {
 }
 
 #[test]
+fn a_path_cut_in_the_middle_of_large_requests_costs_none() {
+    let Some(hosts) = Hosts::or_skip(Family::V4) else { return };
+    let bed = Bed::start(&hosts);
+    let more = |count: u64| {
+        let done = bed.client.log.lock().expect("a log").done;
+        bed.client.wait_for("load goes on", |log| log.done >= done + count);
+    };
+    bed.client.load(Load { requests: u64::MAX, depth: 32, bytes_max: 1 << 20 });
+    more(64);
+    bed.client.measure();
+    // What the system still takes for it is no sign of life.
+    hosts.net.card(1).cut(CLIENT, SERVER).expect("a cut");
+    bed.client.wait_for("the cut is noticed", |log| log.up.len() == 1);
+    more(64);
+    hosts.net.card(1).heal(CLIENT, SERVER).expect("healed");
+    bed.client.load(Load { requests: u64::MAX, depth: 32, bytes_max: 9000 });
+    bed.end("path cut, large requests");
+}
+
+#[test]
 fn a_path_cut_in_silence_costs_no_request_over_ipv6() {
     second_path(
         "path cut, IPv6",
