@@ -24,9 +24,9 @@ HOSTID=11111111-2222-4333-8444-555555555555
 
 /// A target with a subsystem, a namespace of 64 MiB in memory, and a listener on a port of its own.
 fn target() -> (Process, Client, u16) {
-    let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|free| free.local_addr());
-    let port = free.expect("a port").port();
-    let process = Process::start(&["-m", &format!("[{}]", common::core()), "--no-huge", "-s", "512"]);
+    // Other tests have targets on this core as well.
+    let cores = format!("[{}]", common::core());
+    let process = Process::start(&["-m", &cores, "--disable-cpumask-locks", "--no-huge", "-s", "512"]);
     let mut client = process.client();
     let mut call = |method: &str, params: Value| client.call(method, params);
     call("bdev_malloc_create", json!({"name": "M1", "num_blocks": 131_072, "block_size": 512}));
@@ -34,8 +34,21 @@ fn target() -> (Process, Client, u16) {
     let params = json!({"nqn": NQN, "serial_number": "RMR0001", "model_number": "rmr", "allow_any_host": true, "ana_reporting": true});
     call("nvmf_create_subsystem", params);
     call("nvmf_subsystem_add_ns", json!({"nqn": NQN, "namespace": {"bdev_name": "M1"}}));
-    call("nvmf_subsystem_add_listener", json!({"nqn": NQN, "listen_address": address(port)}));
+    let port = listen(&mut client);
     (process, client, port)
+}
+
+/// Listens at a port that was free a moment ago, and still is.
+fn listen(client: &mut Client) -> u16 {
+    for _ in 0..20 {
+        let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|free| free.local_addr());
+        let port = free.expect("a port").port();
+        let params = json!({"nqn": NQN, "listen_address": address(port)});
+        if client.ask("nvmf_subsystem_add_listener", Some(&params)).get("error").is_none() {
+            return port;
+        }
+    }
+    panic!("no port stays free");
 }
 
 fn address(port: u16) -> Value {
