@@ -7,21 +7,24 @@ mod common;
 use common::{Client, Process, calls_of};
 use serde_json::{Value, json};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 
 const NQN: &str = "nqn.2016-06.io.spdk:cnode1";
 const HOST: &str = "nqn.2014-08.org.example:host";
 
-fn port() -> u16 {
-    let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|free| free.local_addr());
-    free.expect("a port").port()
+/// A loopback address of this test's own: tests run at once, and those of other checkouts.
+fn own() -> Ipv4Addr {
+    static TESTS: AtomicU8 = AtomicU8::new(1);
+    let [_, _, high, low] = std::process::id().to_be_bytes();
+    Ipv4Addr::new(127, 100 + TESTS.fetch_add(1, Relaxed), high, low.clamp(1, 254))
 }
 
-fn address(port: u16) -> Value {
-    json!({"trtype": "TCP", "adrfam": "IPv4", "traddr": "127.0.0.1", "trsvcid": port.to_string()})
+fn address(own: Ipv4Addr, port: u16) -> Value {
+    json!({"trtype": "TCP", "adrfam": "IPv4", "traddr": own.to_string(), "trsvcid": port.to_string()})
 }
 
 /// A target with something of everything that can be saved.
-fn furnished(port: u16) -> (Process, Client) {
+fn furnished(own: Ipv4Addr) -> (Process, Client) {
     let process = Process::start(&["--no-huge", "-s", "512"]);
     let mut client = process.client();
     let mut call = |method: &str, params: Value| client.call(method, params);
@@ -42,18 +45,18 @@ fn furnished(port: u16) -> (Process, Client) {
         call("nvmf_subsystem_add_ns", json!({"nqn": NQN, "namespace": {"bdev_name": "N2"}})),
         json!(1)
     );
-    call("nvmf_subsystem_add_listener", json!({"nqn": NQN, "listen_address": address(port)}));
+    call("nvmf_subsystem_add_listener", json!({"nqn": NQN, "listen_address": address(own, 4420)}));
     let state =
-        json!({"nqn": NQN, "listen_address": address(port), "ana_state": "inaccessible", "anagrpid": 3});
+        json!({"nqn": NQN, "listen_address": address(own, 4420), "ana_state": "inaccessible", "anagrpid": 3});
     call("nvmf_subsystem_listener_set_ana_state", state);
-    call("nvmf_discovery_add_referral", json!({"address": address(8009)}));
+    call("nvmf_discovery_add_referral", json!({"address": address(own, 8009)}));
     (process, client)
 }
 
 #[test]
 fn a_saved_target_comes_back_as_it_was() {
-    let port = port();
-    let (process, mut client) = furnished(port);
+    let own = own();
+    let (process, mut client) = furnished(own);
     let (saved, shown) = (client.save(), client.get("nvmf_get_subsystems"));
     let listeners = client.call("nvmf_subsystem_get_listeners", json!({"nqn": NQN}));
     let methods = calls_of(&saved, "nvmf");
@@ -78,21 +81,21 @@ fn a_saved_target_comes_back_as_it_was() {
     assert_eq!(client.save().to_string(), saved.to_string());
     assert_eq!(client.get("nvmf_get_subsystems"), shown);
     assert_eq!(client.call("nvmf_subsystem_get_listeners", json!({"nqn": NQN})), listeners);
-    TcpStream::connect((Ipv4Addr::LOCALHOST, port)).expect("it listens again");
+    TcpStream::connect((own, 4420)).expect("it listens again");
     again.stop();
 }
 
 #[test]
 fn what_is_shown_has_spdks_shape() {
-    let port = port();
-    let (process, mut client) = furnished(port);
+    let own = own();
+    let (process, mut client) = furnished(own);
     let shown = client.get("nvmf_get_subsystems");
     assert_eq!(
         shown[0],
         json!({"nqn": "nqn.2014-08.org.nvmexpress.discovery", "subtype": "Discovery", "listen_addresses": [], "allow_any_host": true, "hosts": []})
     );
     assert_eq!(shown[1]["hosts"], json!([{"nqn": HOST}]));
-    assert_eq!(shown[1]["listen_addresses"], json!([address(port)]));
+    assert_eq!(shown[1]["listen_addresses"], json!([address(own, 4420)]));
     let space = &shown[1]["namespaces"][1];
     assert_eq!(
         (&space["nsid"], &space["eui64"], &space["anagrpid"]),
@@ -111,11 +114,10 @@ fn what_is_shown_has_spdks_shape() {
 
 #[test]
 fn what_is_refused_names_what_is_wrong_and_changes_nothing() {
-    let port = port();
-    let (process, mut client) = furnished(port);
+    let own = own();
+    let (process, mut client) = furnished(own);
     let saved = client.save();
-    let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
-    let taken = taken.local_addr().expect("its address").port();
+    let _taken = TcpListener::bind((own, 4421)).expect("a port of an address of our own");
     let space = |bdev: &str, nsid: u32| json!({"nqn": NQN, "namespace": {"bdev_name": bdev, "nsid": nsid}});
     for (method, params, words) in [
         ("nvmf_create_transport", json!({"trtype": "TCP"}), "exists already"),
@@ -130,15 +132,15 @@ fn what_is_refused_names_what_is_wrong_and_changes_nothing() {
         ("nvmf_subsystem_remove_ns", json!({"nqn": NQN, "nsid": 2}), "has no namespace 2"),
         ("nvmf_subsystem_add_host", json!({"nqn": NQN, "host": HOST}), "already"),
         ("nvmf_subsystem_remove_host", json!({"nqn": NQN, "host": "nqn.2014-08.org.example:x"}), "no host"),
-        ("nvmf_subsystem_add_listener", json!({"nqn": NQN, "listen_address": address(port)}), "already"),
+        ("nvmf_subsystem_add_listener", json!({"nqn": NQN, "listen_address": address(own, 4420)}), "already"),
         (
             "nvmf_subsystem_add_listener",
-            json!({"nqn": NQN, "listen_address": address(taken)}),
+            json!({"nqn": NQN, "listen_address": address(own, 4421)}),
             "choose another",
         ),
         (
             "nvmf_subsystem_remove_listener",
-            json!({"nqn": NQN, "listen_address": address(taken)}),
+            json!({"nqn": NQN, "listen_address": address(own, 4421)}),
             "does not listen",
         ),
     ] {

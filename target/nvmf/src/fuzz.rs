@@ -125,3 +125,51 @@ fn wish() -> Wish {
         host_id: [1; 16],
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use fastrand::Rng;
+
+    /// Bytes that begin like a unit, mostly.
+    fn like_units(rng: &mut Rng) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for _ in 0..rng.usize(1..4) {
+            let (kind, header) = [(0u8, 128u8), (2, 24), (4, 72), (6, 24)][rng.usize(..4)];
+            let start = header + [0, 4, 8, 16][rng.usize(..4)];
+            let data = 4 * rng.u32(..40);
+            let len = u32::from(start) + data + [0, 4][rng.usize(..2)];
+            bytes.extend([kind, rng.u8(..16), header, start]);
+            bytes.extend(len.to_le_bytes());
+            bytes.extend((8..len).map(|at| if at == 16 { data as u8 } else { rng.u8(..) }));
+        }
+        if rng.bool() && !bytes.is_empty() {
+            let at = rng.usize(..bytes.len());
+            bytes[at] = rng.u8(..);
+        }
+        bytes
+    }
+
+    #[test]
+    fn any_bytes_are_units_or_faults() {
+        let mut rng = Rng::with_seed(1);
+        (0..20_000).for_each(|_| units(&like_units(&mut rng)));
+    }
+
+    #[test]
+    fn any_commands_get_an_answer_within_its_bounds() {
+        let mut rng = Rng::with_seed(2);
+        for _ in 0..2000 {
+            let mut bytes: Vec<u8> = (0..64 * rng.usize(1..20)).map(|_| rng.u8(..)).collect();
+            for command in bytes.chunks_mut(64) {
+                let opcodes = [0u8, 1, 2, 5, 6, 8, 9, 0x0a, 0x0c, 0x18, 0x7f];
+                (command[0], command[1]) = (opcodes[rng.usize(..11)], 0x40);
+                // A small number in the place of a page, a feature, a length.
+                command[4..8].copy_from_slice(&rng.u32(..3).to_le_bytes());
+                command[40] = rng.u8(..0x12);
+                command[42..48].fill(0);
+            }
+            commands(&bytes);
+        }
+    }
+}
