@@ -78,7 +78,7 @@ pub(super) enum DemoError {
     #[error("{0}")]
     Cores(#[from] tgt_env::cores::CoresError),
     /// A node ended.
-    #[error("{name} ended before it was ready ({status}); the end of its log {}:\n{tail}", log.display())]
+    #[error("{name} ended before all was ready ({status}); the end of its log {}:\n{tail}", log.display())]
     Died {
         /// Which.
         name: Name,

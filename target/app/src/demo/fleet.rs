@@ -22,12 +22,12 @@ const LOOK: Duration = Duration::from_millis(20);
 
 /// The processes that run, and what is needed to start one again.
 pub(super) struct Fleet {
+    /// In the order of [`Name::ALL`]. First, so that they end before the folder is removed in which they make files.
+    processes: Vec<Process>,
     folder: Folder,
     socket: PathBuf,
     ports: [u16; NODES],
     cores: Vec<u32>,
-    /// In the order of [`Name::ALL`].
-    processes: Vec<Process>,
 }
 
 impl Fleet {
@@ -126,7 +126,7 @@ impl Fleet {
             .map(drop)
     }
 
-    /// Waits until all members are up to date and have all.
+    /// Waits until all members are up to date and have all. One that dies meanwhile is an error.
     pub(super) fn wait_whole(&mut self, bound: Duration, stop: &AtomicBool) -> Result<Look, DemoError> {
         let until = Instant::now() + bound;
         loop {

@@ -11,7 +11,7 @@ use super::{DemoArgs, NODES, Name, ask, control_socket};
 use crate::signals::StopSignal;
 use serde_json::{Value, json};
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -67,11 +67,27 @@ fn show(fleet: &mut Fleet, socket: &Path, stop: &AtomicBool) -> Result<(), DemoE
     let whole = fleet.wait_whole(COPY_BOUND, stop)?;
     words::say(&words::first_copy(&whole, begun.elapsed()));
     words::say(&words::processes(&processes(fleet)));
-    let loaded = ask::run_load(socket, FIRST_LOAD, &fleet.folder().load_state())?;
+    let loaded = first_load(socket, fleet.folder().load_state(), stop)?;
     words::say(&words::load(&loaded));
     let pid = fleet.processes()[1].pid();
     words::say(&words::what_to_try(socket, Name::Node(1), pid, fleet.folder()));
     Ok(())
+}
+
+/// On a thread of its own: a load may wait for nodes, Ctrl-C not for the load. It ends with the compute node.
+fn first_load(socket: &Path, state: PathBuf, stop: &AtomicBool) -> Result<Value, DemoError> {
+    let socket = socket.to_owned();
+    let load = std::thread::Builder::new()
+        .name("load".to_owned())
+        .spawn(move || ask::run_load(&socket, FIRST_LOAD, &state))
+        .map_err(|source| DemoError::System { what: "start the thread that asks for load", source })?;
+    while !load.is_finished() {
+        if stop.load(Relaxed) {
+            return Err(DemoError::Interrupted);
+        }
+        std::thread::sleep(LOOK);
+    }
+    load.join().unwrap_or(Err(DemoError::Interrupted))
 }
 
 /// Until Ctrl-C: answers, and tells of who died.

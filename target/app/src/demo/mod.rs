@@ -11,7 +11,8 @@
 //! they end with the thread that started them.
 //!
 //! **Invariants.** No node outlives the keeper, however it ends. What is in a folder of the user's is never begun anew after a
-//! device was made of it. A folder belongs to one keeper at a time. Every wait has a bound, and ends when Ctrl-C is pressed.
+//! device was made of it. A folder belongs to one keeper at a time. Every wait has a bound; the long ones end when
+//! Ctrl-C is pressed.
 //!
 //! **Map.** `args.rs` · `folder.rs` what lies on disk · `ports.rs` free ports · `process.rs` one node · `fleet.rs` the four ·
 //! `keeper.rs` from start to Ctrl-C · `control.rs` what askers may ask · `ask.rs` the askers · `view.rs` what nodes say of the

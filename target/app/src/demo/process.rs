@@ -127,7 +127,8 @@ impl Process {
         }
     }
 
-    fn died(&self, status: ExitStatus) -> DemoError {
+    /// An error that tells how it ended.
+    pub(super) fn died(&self, status: ExitStatus) -> DemoError {
         // A log that cannot be read has nothing to add.
         let log = std::fs::read_to_string(&self.log).unwrap_or_default();
         let lines: Vec<&str> = log.lines().collect();
