@@ -156,12 +156,6 @@ impl Lanes {
         Some(Geometry { block_size, num_blocks, ops, max_bytes })
     }
 
-    /// Whether a command may still start on a lane that was found for it a while ago: it may have closed, and its place may be
-    /// another's.
-    pub(super) fn is_lane_of(&self, no: LaneNo, view: ViewNo, nsid: u32) -> bool {
-        self.find(view, nsid).is_some_and(|(found, _)| found == no)
-    }
-
     /// Hands an IO to a lane that is there.
     #[inline]
     pub(super) fn submit(&mut self, cx: &mut Cx, no: LaneNo, io: Io) {
