@@ -29,6 +29,7 @@ fn target() -> (Process, Client, u16) {
     let cores = format!("[{}]", common::core());
     let process = Process::start(&["-m", &cores, "--disable-cpumask-locks", "--no-huge", "-s", "512"]);
     let mut client = process.client();
+    assert_eq!(client.get("framework_wait_init"), json!(true));
     let mut call = |method: &str, params: Value| client.call(method, params);
     call("bdev_malloc_create", json!({"name": "M1", "num_blocks": 131_072, "block_size": 512}));
     call("nvmf_create_transport", json!({"trtype": "TCP"}));

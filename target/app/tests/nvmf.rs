@@ -27,6 +27,7 @@ fn address(own: Ipv4Addr, port: u16) -> Value {
 fn furnished(own: Ipv4Addr) -> (Process, Client) {
     let process = Process::start(&["--no-huge", "-s", "512"]);
     let mut client = process.client();
+    assert_eq!(client.get("framework_wait_init"), json!(true));
     let mut call = |method: &str, params: Value| client.call(method, params);
     call("bdev_null_create", json!({"name": "N1", "num_blocks": 64, "block_size": 4096}));
     call("bdev_null_create", json!({"name": "N2", "num_blocks": 64, "block_size": 512}));

@@ -83,8 +83,8 @@ impl Core {
         if held {
             return self.let_wait(conn, slot);
         }
-        if !self.is_lane_there(conn, slot) {
-            return self.end(conn, stream, slot, status::INVALID_NAMESPACE);
+        if let Err(status) = self.may_start(conn, slot) {
+            return self.end(conn, stream, slot, status);
         }
         match self.next_io(conn, slot) {
             Step::Io(io) => self.submit(cx, conn, slot, io),
@@ -108,14 +108,17 @@ impl Core {
         }
     }
 
-    /// Its namespace may have gone while it waited.
-    pub(super) fn is_lane_there(&self, conn: &Conn, slot: u16) -> bool {
+    /// Its namespace may have gone, or become inaccessible over this path, since the command came.
+    #[inline]
+    fn may_start(&self, conn: &Conn, slot: u16) -> Result<(), IoStatus> {
         let of = &conn.slots[usize::from(slot)];
-        let view = conn.queue.as_ref().and_then(|queue| queue.view);
-        view.is_some_and(|view| self.lanes.is_lane_of(of.lane, view, of.command.nsid.get()))
+        let queue = conn.queue.as_ref().ok_or(status::INVALID_NAMESPACE)?;
+        let found = queue.view.and_then(|view| self.lanes.find(view, of.command.nsid.get()));
+        let (_, group) = found.filter(|(lane, _)| *lane == of.lane).ok_or(status::INVALID_NAMESPACE)?;
+        queue.ana.as_ref().map_or(Ok(()), |listener| listener.admits(group))
     }
 
-    pub(super) fn submit(&mut self, cx: &mut Cx, conn: &mut Conn, slot: u16, io: Io) {
+    fn submit(&mut self, cx: &mut Cx, conn: &mut Conn, slot: u16, io: Io) {
         let of = conn.slot(slot);
         of.state = State::InBdev;
         let lane = of.lane;

@@ -15,9 +15,13 @@ use tgt_bdev::{Cx, DoneQueue, Event, Io, IoChannel, Tag, Work};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct ViewNo(usize);
 
-/// A lane's place.
+/// A lane: its place, and the key of its namespace. A place is used again, a key never: what waited for one namespace never
+/// reaches another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct LaneNo(u32);
+pub(super) struct LaneNo {
+    place: u32,
+    key: u64,
+}
 
 struct View {
     subsystem: Arc<Subsystem>,
@@ -118,8 +122,8 @@ impl Lanes {
                 return;
             }
         };
-        let no = LaneNo(free_place(&mut self.lanes) as u32);
-        self.lanes[no.0 as usize] = Some(Lane {
+        let no = LaneNo { place: free_place(&mut self.lanes) as u32, key: namespace.key };
+        self.lanes[no.place as usize] = Some(Lane {
             key: namespace.key,
             view,
             nsid: namespace.nsid,
@@ -139,28 +143,24 @@ impl Lanes {
     pub(super) fn find(&self, view: ViewNo, nsid: u32) -> Option<(LaneNo, u32)> {
         let view = self.views[view.0].as_ref()?;
         let no = (*view.by_nsid.get((nsid as usize).checked_sub(1)?)?)?;
-        let lane = self.lanes[no.0 as usize].as_ref()?;
+        let lane = self.lanes[no.place as usize].as_ref()?;
         Some((no, lane.ana_group))
     }
 
     /// What a plan has to know of a lane's namespace.
     #[inline]
     pub(super) fn geometry(&self, no: LaneNo, max_bytes: u32) -> Option<Geometry> {
-        let bdev = self.lanes[no.0 as usize].as_ref()?.channel.bdev();
+        let lane = self.lanes[no.place as usize].as_ref().filter(|lane| lane.key == no.key)?;
+        let bdev = lane.channel.bdev();
         let (block_size, num_blocks, ops) = (bdev.block_size(), bdev.num_blocks(), bdev.ops());
         Some(Geometry { block_size, num_blocks, ops, max_bytes })
-    }
-
-    /// Whether a command may still start on a lane that was found for it a while ago: it may have closed, and its place may be
-    /// another's.
-    pub(super) fn is_lane_of(&self, no: LaneNo, view: ViewNo, nsid: u32) -> bool {
-        self.find(view, nsid).is_some_and(|(found, _)| found == no)
     }
 
     /// Hands an IO to a lane that is there.
     #[inline]
     pub(super) fn submit(&mut self, cx: &mut Cx, no: LaneNo, io: Io) {
-        let lane = self.lanes[no.0 as usize].as_mut().expect("a lane with a command is there");
+        let lane = self.lanes[no.place as usize].as_mut().expect("a lane with a command is there");
+        assert_eq!(lane.key, no.key, "a command goes to the namespace it was sent to");
         lane.in_flight += 1;
         if let Err(io) = lane.channel.submit(cx, io) {
             lane.overflow.push_back(io);

@@ -241,3 +241,53 @@ fn a_queue_that_comes_while_an_old_one_drains_has_its_namespaces() {
     let (_admin, mut next) = target.queues(false);
     assert_eq!(next.call(on_blocks(nvm::READ, 0, 8), &[]).1, [0; 4096]);
 }
+
+/// A write to namespace 1 that waits behind a dead queue of its host, whose own write is stuck in namespace 2.
+struct Held {
+    /// Lets the stuck one go on.
+    go_on: Arc<AtomicBool>,
+    path: Queue,
+    /// Their controllers live as long as these.
+    _admins: [Queue; 2],
+}
+
+fn held_write(target: &Target) -> Held {
+    let go_on = add_stuck(target);
+    let (first, mut dying) = target.queues(false);
+    let (second, mut path) = target.queues(false);
+    let mut write = inside(on_blocks(nvm::WRITE, 0, 8));
+    (write.cid, write.nsid) = (1.into(), 2.into());
+    dying.submit(&write, &pattern(4096, 1));
+    wait_until("the bdev has it", || sum(target, |counts| counts.in_bdevs) == 1);
+    drop(dying);
+    let fence = target.nvmf.tables().subsystem(NQN).expect("there").fence(HOST);
+    wait_until("the queue is known to be dead", || !fence.is_open());
+    path.submit(&Command { cid: 2.into(), ..inside(on_blocks(nvm::WRITE, 0, 8)) }, &pattern(4096, 2));
+    wait_until("it waits", || sum(target, |counts| counts.waiting) == 1);
+    Held { go_on, path, _admins: [first, second] }
+}
+
+#[test]
+fn a_command_that_waits_never_reaches_another_namespace_of_the_same_number() {
+    let target = Target::new();
+    test_bdevs::world::disk(&target.world.bdevs, "M9", BLOCKS);
+    let Held { go_on, mut path, _admins } = held_write(&target);
+    target.nvmf.remove_namespace(NQN, 1).expect("it is there");
+    let spec = NamespaceSpec { bdev: "M9".to_owned(), nsid: Some(1), ..NamespaceSpec::default() };
+    assert_eq!(target.nvmf.add_namespace(NQN, &spec).expect("another"), 1);
+    go_on.store(true, Ordering::SeqCst);
+    assert_eq!(path.completion().status(), IoStatus::INVALID_NAMESPACE);
+    assert!(path.call(on_blocks(nvm::READ, 0, 8), &[]).1 == [0; 4096], "the other namespace was not written");
+}
+
+#[test]
+fn a_command_that_waits_does_not_start_over_a_path_that_became_inaccessible() {
+    let target = Target::new();
+    let Held { go_on, mut path, _admins } = held_write(&target);
+    let set = |state| target.nvmf.set_ana_state(NQN, target.address, None, state).expect("it listens");
+    set(AnaState::Inaccessible);
+    go_on.store(true, Ordering::SeqCst);
+    assert_eq!(path.completion().status(), tgt_nvme::status::ANA_INACCESSIBLE);
+    set(AnaState::Optimized);
+    assert!(path.call(on_blocks(nvm::READ, 0, 8), &[]).1 == [0; 4096], "it was not written");
+}
