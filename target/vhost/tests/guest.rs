@@ -35,9 +35,9 @@ const USE: &str = r#"
 set -e
 cat /sys/block/vda/size /sys/block/vda/serial; echo
 ls /sys/block/vda/mq | wc -l
-dd if=/dev/urandom of=/run/data bs=1M count=8 2> /dev/null
+dd if=/dev/urandom of=/run/data bs=1M count=4 2> /dev/null
 dd if=/run/data of=/dev/vda bs=64k oflag=direct 2> /dev/null
-dd if=/dev/vda bs=1M count=8 iflag=direct 2> /dev/null | cmp - /run/data && echo same
+dd if=/dev/vda bs=1M count=4 iflag=direct 2> /dev/null | cmp - /run/data && echo same
 blkdiscard -z -o 0 -l 1048576 /dev/vda
 dd if=/dev/vda bs=1M count=1 iflag=direct 2> /dev/null | tr -d '\0' | wc -c
 blkdiscard /dev/vda && echo discarded
@@ -75,12 +75,12 @@ fn a_guest_uses_the_disk_through_packed_rings() {
 
 /// Writes and reads back, round after round, until it is told to end.
 const LOAD: &str = r#"
-dd if=/dev/urandom of=/run/data bs=64k count=32 2> /dev/null
+dd if=/dev/urandom of=/run/data bs=64k count=4 2> /dev/null
 n=0
 while [ ! -e /run/share/enough ]; do
-    at=$((n % 8 * 512))
+    at=$((n % 64 * 64))
     dd if=/run/data of=/dev/vda bs=4k seek=$at oflag=direct 2> /dev/null || exit 91
-    dd if=/dev/vda bs=4k skip=$at count=512 iflag=direct 2> /dev/null | cmp - /run/data || exit 92
+    dd if=/dev/vda bs=4k skip=$at count=64 iflag=direct 2> /dev/null | cmp - /run/data || exit 92
     n=$((n + 1)); echo $n > /run/share/now; mv /run/share/now /run/share/rounds
 done
 if dmesg | grep 'I/O error'; then exit 93; fi
@@ -98,7 +98,7 @@ fn survives_kills(device: &str) {
     until("it listens", || target.socket().exists().then_some(()));
     let mut running = guest.start(LOAD).expect("a guest");
     running.wait_for("rounds").expect("it gets there");
-    for _ in 0..3 {
+    for _ in 0..2 {
         let before = rounds(&running);
         target.kill();
         target.start_again();
