@@ -23,7 +23,7 @@ use vhost::vhost_user::message::FrontendReq;
 use vhost::vhost_user::{BackendReqHandler, Error};
 
 use crate::controller::{Ask, Controller, SessionStatus};
-use crate::queue::{Ended, Queue, QueueStart, Shared, Tuning, ring_bell};
+use crate::queue::{Ended, Errand, QueueStart, Shared, Tuning, ring_bell};
 use crate::session::Session;
 use crate::session::vring::Kick;
 use crate::session::wire::{self, Concerns, Look, Next};
@@ -284,13 +284,11 @@ impl Home {
                 continue;
             }
             let start = self.queue_start(&mut session, index);
-            let shared = start.shared.clone();
-            let base = start.base;
-            session.vrings()[index].running = Some(shared.clone());
+            session.vrings()[index].running = Some(start.shared.clone());
+            let errand = Errand::new(start);
+            // One that is not taken tells its end itself.
             let reactor = &self.reactors[index % self.reactors.len()];
-            if let Err(why) = reactor.send(move |reactor| Queue::spawn(reactor.cx(), start)) {
-                shared.end(&self.own, Ended { base, fault: Some(why.to_string()) });
-            }
+            let _sent = reactor.send(move |reactor| errand.arrive(reactor.cx()));
         }
     }
 
