@@ -322,7 +322,8 @@ impl Home {
             let Some(link) = &mut self.link else { return false };
             if let Some(why) = &link.ending {
                 let why = why.clone();
-                return self.end_link(cx, &why);
+                self.end_link(cx, &why);
+                return false;
             }
             if link.tell_change {
                 tell_change(link, &self.controller.name);
@@ -379,12 +380,12 @@ impl Home {
         }
     }
 
-    /// Ends the connection once no queue runs. True if it has ended: another may wait.
-    fn end_link(&mut self, cx: &mut Cx, why: &str) -> bool {
+    /// Ends the connection once no queue runs.
+    fn end_link(&mut self, cx: &mut Cx, why: &str) {
         if !self.stop(Concerns::All) {
-            return false;
+            return;
         }
-        let Some(link) = self.link.take() else { return false };
+        let Some(link) = self.link.take() else { return };
         // The io_uring holds the socket until it has heard of the cancellation: the peer shall know at once. One that has
         // gone knows already.
         let _told = rustix::net::shutdown(&link.socket, rustix::net::Shutdown::Both);
@@ -392,7 +393,6 @@ impl Home {
             tracing::error!(controller = self.controller.name, %error, "a socket stays in the io_uring");
         }
         tracing::info!(controller = self.controller.name, "disconnected: {why}");
-        false
     }
 
     /// Takes a front end that waits. True if there was one.
