@@ -15,8 +15,10 @@ use std::path::PathBuf;
 use std::sync::atomic::Ordering::{Acquire, Release};
 use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use tgt_bdev::Desc;
+use tgt_env::clock::Ticks;
 use tgt_env::uring::{Interest, OpId, SourceId};
 use tgt_reactor::{Cx, Handle, Poller, Stop, Work};
 use vhost::vhost_user::message::FrontendReq;
@@ -28,6 +30,8 @@ use crate::session::Session;
 use crate::session::vring::Kick;
 use crate::session::wire::{self, Concerns, Look, Next};
 
+/// How long a listener rests that lacks descriptors or memory.
+const REST: Duration = Duration::from_millis(100);
 /// Messages handled in one poll.
 const MESSAGES_PER_POLL: usize = 32;
 
@@ -66,6 +70,8 @@ pub(crate) struct Home {
     /// Who waits for the bdev to be let go of.
     releasing: Vec<SyncSender<()>>,
     nudges_seen: u32,
+    /// When a listener that rests is looked at again.
+    rests_until: Ticks,
     /// Something may have to be done.
     attend: bool,
     /// The target stops.
@@ -97,6 +103,7 @@ impl Home {
             links: 0,
             releasing: Vec::new(),
             nudges_seen: 0,
+            rests_until: Ticks::NEVER,
             attend: true,
             closing: false,
         };
@@ -402,6 +409,7 @@ impl Home {
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return false,
             Err(error) => {
                 tracing::warn!(controller = self.controller.name, %error, "a front end could not be accepted");
+                self.rests_until = cx.now() + Ticks::from_duration(REST);
                 return false;
             }
         };
@@ -412,6 +420,17 @@ impl Home {
             }
         }
         true
+    }
+
+    /// Nothing tells when there are descriptors again.
+    #[cold]
+    fn rest(&mut self, cx: &mut Cx) {
+        if cx.now() >= self.rests_until {
+            self.rests_until = Ticks::NEVER;
+            self.attend = true;
+        } else {
+            cx.wake_at(self.rests_until);
+        }
     }
 
     fn connect(&mut self, cx: &mut Cx, stream: UnixStream) -> Result<(), String> {
@@ -481,6 +500,9 @@ impl Poller for Home {
         if nudges != self.nudges_seen {
             self.nudges_seen = nudges;
             self.attend = true;
+        }
+        if self.rests_until != Ticks::NEVER {
+            self.rest(cx);
         }
         if !self.attend {
             return Work::Idle;
