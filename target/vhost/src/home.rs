@@ -15,19 +15,23 @@ use std::path::PathBuf;
 use std::sync::atomic::Ordering::{Acquire, Release};
 use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use tgt_bdev::Desc;
+use tgt_env::clock::Ticks;
 use tgt_env::uring::{Interest, OpId, SourceId};
 use tgt_reactor::{Cx, Handle, Poller, Stop, Work};
 use vhost::vhost_user::message::FrontendReq;
 use vhost::vhost_user::{BackendReqHandler, Error};
 
 use crate::controller::{Ask, Controller, SessionStatus};
-use crate::queue::{Ended, Queue, QueueStart, Shared, Tuning, ring_bell};
+use crate::queue::{Ended, Errand, QueueStart, Shared, Tuning, ring_bell};
 use crate::session::Session;
 use crate::session::vring::Kick;
 use crate::session::wire::{self, Concerns, Look, Next};
 
+/// How long a listener rests that lacks descriptors or memory.
+const REST: Duration = Duration::from_millis(100);
 /// Messages handled in one poll.
 const MESSAGES_PER_POLL: usize = 32;
 
@@ -66,6 +70,8 @@ pub(crate) struct Home {
     /// Who waits for the bdev to be let go of.
     releasing: Vec<SyncSender<()>>,
     nudges_seen: u32,
+    /// When a listener that rests is looked at again.
+    rests_until: Ticks,
     /// Something may have to be done.
     attend: bool,
     /// The target stops.
@@ -97,6 +103,7 @@ impl Home {
             links: 0,
             releasing: Vec::new(),
             nudges_seen: 0,
+            rests_until: Ticks::NEVER,
             attend: true,
             closing: false,
         };
@@ -284,13 +291,11 @@ impl Home {
                 continue;
             }
             let start = self.queue_start(&mut session, index);
-            let shared = start.shared.clone();
-            let base = start.base;
-            session.vrings()[index].running = Some(shared.clone());
+            session.vrings()[index].running = Some(start.shared.clone());
+            let errand = Errand::new(start);
+            // One that is not taken tells its end itself.
             let reactor = &self.reactors[index % self.reactors.len()];
-            if let Err(why) = reactor.send(move |reactor| Queue::spawn(reactor.cx(), start)) {
-                shared.end(&self.own, Ended { base, fault: Some(why.to_string()) });
-            }
+            let _sent = reactor.send(move |reactor| errand.arrive(reactor.cx()));
         }
     }
 
@@ -324,7 +329,8 @@ impl Home {
             let Some(link) = &mut self.link else { return false };
             if let Some(why) = &link.ending {
                 let why = why.clone();
-                return self.end_link(cx, &why);
+                self.end_link(cx, &why);
+                return false;
             }
             if link.tell_change {
                 tell_change(link, &self.controller.name);
@@ -381,12 +387,12 @@ impl Home {
         }
     }
 
-    /// Ends the connection once no queue runs. True if it has ended: another may wait.
-    fn end_link(&mut self, cx: &mut Cx, why: &str) -> bool {
+    /// Ends the connection once no queue runs.
+    fn end_link(&mut self, cx: &mut Cx, why: &str) {
         if !self.stop(Concerns::All) {
-            return false;
+            return;
         }
-        let Some(link) = self.link.take() else { return false };
+        let Some(link) = self.link.take() else { return };
         // The io_uring holds the socket until it has heard of the cancellation: the peer shall know at once. One that has
         // gone knows already.
         let _told = rustix::net::shutdown(&link.socket, rustix::net::Shutdown::Both);
@@ -394,7 +400,6 @@ impl Home {
             tracing::error!(controller = self.controller.name, %error, "a socket stays in the io_uring");
         }
         tracing::info!(controller = self.controller.name, "disconnected: {why}");
-        false
     }
 
     /// Takes a front end that waits. True if there was one.
@@ -404,6 +409,7 @@ impl Home {
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return false,
             Err(error) => {
                 tracing::warn!(controller = self.controller.name, %error, "a front end could not be accepted");
+                self.rests_until = cx.now() + Ticks::from_duration(REST);
                 return false;
             }
         };
@@ -414,6 +420,17 @@ impl Home {
             }
         }
         true
+    }
+
+    /// Nothing tells when there are descriptors again.
+    #[cold]
+    fn rest(&mut self, cx: &mut Cx) {
+        if cx.now() >= self.rests_until {
+            self.rests_until = Ticks::NEVER;
+            self.attend = true;
+        } else {
+            cx.wake_at(self.rests_until);
+        }
     }
 
     fn connect(&mut self, cx: &mut Cx, stream: UnixStream) -> Result<(), String> {
@@ -483,6 +500,9 @@ impl Poller for Home {
         if nudges != self.nudges_seen {
             self.nudges_seen = nudges;
             self.attend = true;
+        }
+        if self.rests_until != Ticks::NEVER {
+            self.rest(cx);
         }
         if !self.attend {
             return Work::Idle;

@@ -119,7 +119,6 @@ pub fn register(registry: &mut Registry, controllers: &Arc<Controllers>) -> Subs
             "List vhost controllers, and the virtual machines that are connected",
         )
         .spdk(true)
-        .aliases(&["get_vhost_controllers"])
         .example(json!({"name": "VhostBlk0"}))
         .result_example(json!([{
             "ctrlr": "VhostBlk0", "cpumask": "0x1", "delay_base_us": 100, "iops_threshold": 60000,

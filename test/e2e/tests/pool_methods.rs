@@ -265,6 +265,7 @@ fn monitors_see_who_is_up_to_date_what_is_to_be_copied_and_what_stopped_the_devi
     host.call("bdev_brmr_create", nodes.device_of(2));
     let state = nodes.folder().join("state");
     load(&mut host, 300, &state);
+    wait_up_to_date(&mut host, &[0, 1]);
     let page = metrics(&host);
     assert_eq!(sample(&page, "rmr_device_serves", "Brmr0"), 1.0);
     assert_eq!(sample(&page, "rmr_device_up_to_date_members", "Brmr0"), 2.0);

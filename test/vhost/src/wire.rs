@@ -39,9 +39,9 @@ pub mod code {
     pub const REM_MEM_REG: u32 = 38;
 }
 
-/// Bits of a header's flags: the version, and that an answer is wanted.
+/// Bits of a header's flags.
 const VERSION: u32 = 1;
-/// See [`VERSION`].
+/// The flag of a message that wants to be acknowledged.
 pub const NEED_REPLY: u32 = 8;
 
 /// A message that has come.

@@ -62,10 +62,18 @@ pub(crate) fn of_lock(dev: u64, inode: u64) -> Holder {
     if pid == std::process::id() {
         return Holder::Unseen;
     }
-    match fs::read_to_string(format!("/proc/{pid}/comm")) {
-        Ok(name) => Holder::Known(format!("process {pid} ({}) has locked it", name.trim())),
-        Err(_) => Holder::Unseen,
+    match fs::read_to_string(format!("/proc/{pid}/stat")).ok().as_deref().and_then(living) {
+        Some(name) => Holder::Known(format!("process {pid} ({name}) has locked it")),
+        None => Holder::Unseen,
     }
+}
+
+/// The name in a process's `stat`; none of one that has ended and only waits for its parent to look (Z), or that is just
+/// going (X).
+fn living(stat: &str) -> Option<&str> {
+    let (head, rest) = stat.rsplit_once(')')?;
+    let ended = rest.trim_start().starts_with(['Z', 'X', 'x']);
+    head.split_once('(').map(|(_, name)| name).filter(|_| !ended)
 }
 
 /// The loop device that stands on this file.
@@ -134,6 +142,15 @@ mod tests {
     use super::*;
 
     const DISK: DeviceNumber = DeviceNumber { major: 259, minor: 3 };
+
+    #[test]
+    fn a_process_that_has_ended_holds_nothing_for_long() {
+        assert_eq!(living("77 (rmr_tgt) S 1 77 77 0"), Some("rmr_tgt"));
+        assert_eq!(living("77 (a) b) R 1 77"), Some("a) b"));
+        for stat in ["77 (rmr_tgt) Z 1 77 77 0", "77 (rmr_tgt) X 0 0", "", "77"] {
+            assert_eq!(living(stat), None, "{stat:?}");
+        }
+    }
 
     #[test]
     fn mounts_and_locks_are_found_by_their_device() {

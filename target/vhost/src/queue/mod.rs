@@ -53,6 +53,31 @@ pub(crate) struct QueueStart {
     pub(crate) home: Handle,
 }
 
+/// A queue on its way to its reactor. If it does not get there, that is its end: its home waits for one.
+pub(crate) struct Errand(Option<QueueStart>);
+
+impl Errand {
+    pub(crate) fn new(start: QueueStart) -> Errand {
+        Errand(Some(start))
+    }
+
+    /// On the reactor of `cx`.
+    pub(crate) fn arrive(mut self, cx: &mut Cx) {
+        if let Some(start) = self.0.take() {
+            Queue::spawn(cx, start);
+        }
+    }
+}
+
+impl Drop for Errand {
+    fn drop(&mut self) {
+        if let Some(start) = self.0.take() {
+            let fault = Some("its reactor takes no messages: it has stopped, or is stuck".to_owned());
+            start.shared.end(&start.home, Ended { base: start.base, fault });
+        }
+    }
+}
+
 /// Pieces of data for which each request has room from the start: a driver that keeps to what it is told has no more.
 const PIECES: usize = 128;
 
@@ -106,7 +131,7 @@ pub(crate) struct Queue {
 
 impl Queue {
     /// Starts a queue on the reactor of `cx`. What is wrong is told as its end.
-    pub(crate) fn spawn(cx: &mut Cx, start: QueueStart) {
+    fn spawn(cx: &mut Cx, start: QueueStart) {
         let (shared, home) = (start.shared.clone(), start.home.clone());
         let base = start.base;
         match Queue::new(cx, start) {

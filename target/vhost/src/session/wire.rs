@@ -33,6 +33,7 @@ pub(crate) enum Concerns {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Next {
     pub(crate) request: u32,
+    /// It wants an acknowledgement, and has no answer of its own in which a refusal could be told.
     pub(crate) needs_reply: bool,
     pub(crate) concerns: Concerns,
 }
@@ -92,9 +93,25 @@ pub(crate) fn look(socket: impl AsFd) -> Result<Look, WireError> {
     let index = (len == front.len() && size as usize >= INDEX_BYTES).then(|| word(HEADER));
     Ok(Look::Message(Next {
         request,
-        needs_reply: flags & NEED_REPLY != 0,
+        needs_reply: flags & NEED_REPLY != 0 && !has_answer(request),
         concerns: concerns(request, index),
     }))
+}
+
+/// Whether a message is answered with more than an acknowledgement: without its answer nobody can go on.
+fn has_answer(request: u32) -> bool {
+    use FrontendReq as F;
+    matches!(
+        F::try_from(request),
+        Ok(F::GET_FEATURES
+            | F::GET_PROTOCOL_FEATURES
+            | F::GET_QUEUE_NUM
+            | F::GET_VRING_BASE
+            | F::GET_CONFIG
+            | F::GET_INFLIGHT_FD
+            | F::GET_MAX_MEM_SLOTS
+            | F::SET_LOG_BASE)
+    )
 }
 
 /// More will come, unless its sender has gone: what it left behind hides the end.

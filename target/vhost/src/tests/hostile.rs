@@ -110,6 +110,17 @@ fn whoever_breaks_the_protocol_loses_the_connection_and_nobody_else_does() {
 }
 
 #[test]
+fn a_question_that_cannot_be_answered_ends_the_connection_rather_than_wait() {
+    let rig = Rig::new(1);
+    let no_queues = [0; 24];
+    for (request, body) in [(code::GET_VRING_BASE, &words(&[99])[..]), (code::GET_INFLIGHT_FD, &no_queues)] {
+        let front = Front::connected(&rig.path("c"), Setup::default());
+        assert!(wire::send(front.stream(), &wire::message(request, wire::NEED_REPLY, body), &[]));
+        assert!(wire::receive(front.stream()).is_none(), "{request}");
+    }
+}
+
+#[test]
 fn half_a_message_and_an_answer_that_is_not_read_hold_nobody_up() {
     let rig = Rig::new(1);
     let mut other = bystander(&rig);

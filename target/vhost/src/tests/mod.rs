@@ -5,6 +5,7 @@ mod io;
 mod memory;
 mod mutated;
 mod protocol;
+mod rust_vmm;
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -42,6 +42,15 @@ impl Target {
         self.child = Some(command.spawn().expect("this binary runs"));
     }
 
+    /// Makes the disk larger.
+    #[allow(dead_code, reason = "not every test that starts a target does")]
+    pub(crate) fn grow(&mut self, bytes: u64) {
+        let disk = std::fs::File::options().write(true).open(self.dir.join("disk"));
+        disk.and_then(|file| file.set_len(bytes)).expect("a disk");
+        let pipe = self.child.as_mut().and_then(|child| child.stdin.as_mut()).expect("it runs");
+        std::io::Write::write_all(pipe, b"!").expect("it reads");
+    }
+
     /// Ends it at once, whatever it does.
     pub(crate) fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
@@ -69,12 +78,15 @@ fn the_target() {
         uuid: None,
         flavour: Flavour::Uring,
     };
-    bdev_uring::create(&world.bdevs, spec).expect("a bdev");
+    let bdev = bdev_uring::create(&world.bdevs, spec).expect("a bdev");
     let reactors = std::sync::Arc::new(world.reactors().to_vec());
     let controllers = Controllers::new(&world.bdevs, &reactors, dir);
     let spec =
         BlkSpec { name: "c".to_owned(), bdev: "D".to_owned(), packed_ring: true, ..BlkSpec::default() };
     controllers.create(&spec).expect("a controller");
-    let mut nothing = Vec::new();
-    std::io::Read::read_to_end(&mut std::io::stdin(), &mut nothing).expect("the end of whoever started us");
+    // Each byte says that the disk has grown; the end is that of whoever started us.
+    let mut byte = [0];
+    while std::io::Read::read(&mut std::io::stdin(), &mut byte).expect("a pipe") > 0 {
+        bdev_uring::rescan(&bdev).expect("it only grows");
+    }
 }
