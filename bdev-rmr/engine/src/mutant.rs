@@ -157,6 +157,8 @@ pub enum Mutant {
     AnyDisk,
     /// Whatever becomes dirty where once nobody could deliver a suspect chunk counts as stuck.
     StuckForGood,
+    /// Who has not answered, or is not in the epoch yet, counts as not having a chunk: the pool starts a new generation.
+    SilenceIsUnclean,
     /// That a suspect copy lost its cache is forgotten when it is let in again.
     LossForgotten,
     /// Of a donor that has changed nothing since it was opened a joiner fetches everything again under the freeze.
@@ -274,6 +276,7 @@ impl Mutant {
         Self::AnyCounter,
         Self::AnyDisk,
         Self::StuckForGood,
+        Self::SilenceIsUnclean,
         Self::LossForgotten,
         Self::DeltaOfAll,
         Self::ScrubForgetsHand,

@@ -47,7 +47,8 @@ pub use ids::{
     Seq,
 };
 pub use msg::{
-    Continuity, IoOp, IoReply, IoRequest, IoStatus, MapSlice, Msg, Proposal, Report, SuspectRegion, Tag,
+    Continuity, IoOp, IoReply, IoRequest, IoStatus, MapSlice, Msg, NoCopy, Proposal, Report, SuspectRegion,
+    Tag,
 };
 
 /// CRC32C (Castagnoli), the checksum of everything here.

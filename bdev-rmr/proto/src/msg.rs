@@ -81,6 +81,18 @@ pub enum IoStatus {
     NotServing,
 }
 
+/// Why a chunk is not handed over to a peer that wants to copy it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub enum NoCopy {
+    /// Not in this epoch yet, or too much to do: to be asked again.
+    #[default]
+    NotNow,
+    /// It is not clean here.
+    Unclean,
+    /// The disk could not read it.
+    Unreadable,
+}
+
 /// Answer to an [`IoRequest`].
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub struct IoReply {
@@ -371,8 +383,8 @@ pub enum Msg {
         copy: u64,
         /// Last write into the chunk's region that the source has executed, or begun: the bytes may have it.
         last: Seq,
-        /// Refused because the source's disk could not read it.
-        unreadable: bool,
+        /// Why it was refused, if it was.
+        why: NoCopy,
         /// The chunk's bytes.
         buf: Option<BufId>,
     },

@@ -7,7 +7,7 @@ use crate::raw::{
 use crate::raw::{RawEpoch, RawSuspect};
 use crate::{
     BlockRange, BufId, ChunkBits, ChunkNo, Continuity, Epoch, EpochRecord, FormatError, Incarnation, IoOp,
-    IoReply, IoRequest, IoStatus, MapSlice, MemberId, MemberSet, Msg, PoolId, Promise, Proposal,
+    IoReply, IoRequest, IoStatus, MapSlice, MemberId, MemberSet, Msg, NoCopy, PoolId, Promise, Proposal,
     RegionMisses, RegionNo, Report, Seq, Stamp, SuspectRegion, Tag, crc32c,
 };
 use zerocopy::little_endian::U64;
@@ -170,9 +170,9 @@ fn body_of<'a>(msg: &Msg, body: &'a mut Vec<u8>) -> Out<'a> {
         Msg::CopyRead { epoch, copy, chunk } => {
             Out::new(body, 17, &RawControl { a: (*copy).into(), b: chunk.0.into(), ..control(*epoch) })
         }
-        Msg::CopyReply { epoch, copy, last, unreadable, buf } => {
-            let (a, b) = ((*copy).into(), last.0.into());
-            Out::new(body, 18, &RawControl { a, b, ..control(*epoch) }).flag(*unreadable).payload(*buf)
+        Msg::CopyReply { epoch, copy, last, why, buf } => {
+            let (a, b, small) = ((*copy).into(), last.0.into(), (*why as u32).into());
+            Out::new(body, 18, &RawControl { a, b, small, ..control(*epoch) }).payload(*buf)
         }
         Msg::Check { epoch, tag, chunk } => {
             Out::new(body, 40, &RawControl { b: chunk.0.into(), ..tagged(*epoch, *tag) })
@@ -477,7 +477,15 @@ fn control_of(kind: u16, flag: bool, buf: Option<BufId>, body: &mut Body<'_>) ->
             }))
         }
         17 => Msg::CopyRead { epoch, copy: a, chunk: ChunkNo(b) },
-        18 => Msg::CopyReply { epoch, copy: a, last: Seq(b), unreadable: flag, buf },
+        18 => {
+            let why = match raw.small.get() {
+                0 => NoCopy::NotNow,
+                1 => NoCopy::Unclean,
+                2 => NoCopy::Unreadable,
+                value => return Err(field("copy reply", "why", value.into(), "0..=2")),
+            };
+            Msg::CopyReply { epoch, copy: a, last: Seq(b), why, buf }
+        }
         19 | 20 => {
             let raw: RawRegionChunks = body.fixed("cleared")?;
             let (region, chunks) = raw.into();

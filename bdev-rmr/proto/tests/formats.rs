@@ -4,8 +4,8 @@ use rmr_proto::disk::{self, Item, PageKind, Superblock};
 use rmr_proto::raw::*;
 use rmr_proto::{
     BlockRange, BufId, ChunkBits, ChunkNo, Continuity, Epoch, EpochRecord, FormatError, Geometry,
-    Incarnation, IoOp, IoReply, IoRequest, IoStatus, MapSlice, MemberId, MemberSet, Msg, Origin, PoolId,
-    Promise, Proposal, RegionMisses, RegionNo, Report, Seq, Stamp, SuspectRegion, Tag, wire,
+    Incarnation, IoOp, IoReply, IoRequest, IoStatus, MapSlice, MemberId, MemberSet, Msg, NoCopy, Origin,
+    PoolId, Promise, Proposal, RegionMisses, RegionNo, Report, Seq, Stamp, SuspectRegion, Tag, wire,
 };
 use std::fmt::Write;
 
@@ -127,7 +127,7 @@ fn messages() -> Vec<Msg> {
         Msg::MapPull { epoch, attempt: 1, stamp, since: 2, cursor: RegionNo(3) },
         Msg::MapSlice(Box::new(slice)),
         Msg::CopyRead { epoch, copy: 1, chunk: ChunkNo(2) },
-        Msg::CopyReply { epoch, copy: 1, last: Seq(0), unreadable: false, buf: Some(BufId(1)) },
+        Msg::CopyReply { epoch, copy: 1, last: Seq(0), why: NoCopy::NotNow, buf: Some(BufId(1)) },
         Msg::Cleared { epoch, region: RegionNo(1), chunks: ChunkBits(2) },
         Msg::ClearedAck { epoch, region: RegionNo(1), chunks: ChunkBits(2) },
         Msg::SuspectPull { promise: promise(), cursor: RegionNo(5) },

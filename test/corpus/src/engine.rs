@@ -15,8 +15,8 @@ use rmr_proto::disk::Superblock;
 use rmr_proto::raw::RawHeader;
 use rmr_proto::{
     BlockRange, BufId, ChunkBits, ChunkNo, Continuity, Epoch, Geometry, Incarnation, IoOp, IoReply,
-    IoRequest, IoStatus, MEMBERS_MAX, MapSlice, MemberId, MemberSet, Msg, Origin, PoolId, Promise, Proposal,
-    RegionMisses, RegionNo, Report, Seq, Stamp, SuspectRegion, Tag, crc32c, wire,
+    IoRequest, IoStatus, MEMBERS_MAX, MapSlice, MemberId, MemberSet, Msg, NoCopy, Origin, PoolId, Promise,
+    Proposal, RegionMisses, RegionNo, Report, Seq, Stamp, SuspectRegion, Tag, crc32c, wire,
 };
 
 const POOL: PoolId = PoolId(*b"a fuzzed pool...");
@@ -355,8 +355,9 @@ impl StoreRig {
             })),
             11 => Msg::CopyRead { epoch, copy: p.number(), chunk: ChunkNo(p.number()) },
             12 => {
-                let (copy, last, unreadable) = (p.number(), Seq(p.number()), p.flag());
-                Msg::CopyReply { epoch, copy, last, unreadable, buf: payload }
+                let (copy, last) = (p.number(), Seq(p.number()));
+                let why = [NoCopy::NotNow, NoCopy::Unclean, NoCopy::Unreadable][p.number() as usize % 3];
+                Msg::CopyReply { epoch, copy, last, why, buf: payload }
             }
             13 => Msg::Cleared { epoch, region: RegionNo(p.number()), chunks: p.bits() },
             14 if p.flag() => {

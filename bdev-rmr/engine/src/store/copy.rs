@@ -17,7 +17,8 @@ use super::{Service, Store};
 use crate::mutant::Mutant;
 use crate::{DiskOp, Now, Party, StoreAction};
 use rmr_proto::{
-    BlockRange, BufId, ChunkBits, ChunkNo, Continuity, Epoch, MemberId, MemberSet, Msg, RegionNo, Seq, Tag,
+    BlockRange, BufId, ChunkBits, ChunkNo, Continuity, Epoch, MemberId, MemberSet, Msg, NoCopy, RegionNo,
+    Seq, Tag,
 };
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -73,6 +74,8 @@ pub(super) struct Copy {
     pub(super) why: Why,
     pub(super) step: Step,
     pub(super) tried: MemberSet,
+    /// Of these, those that have said that it is not clean with them, or that they cannot read it.
+    pub(super) without: MemberSet,
     pub(super) since: Now,
     pub(super) began: Now,
     /// Uses the entry of its region.
@@ -201,8 +204,8 @@ impl Store {
         let id = self.copies.next_id;
         let last = self.entries.get(&self.geometry().region_of(chunk)).map_or(Seq(0), |entry| entry.last);
         let step = if why == Why::Overwritten { Step::Flushing } else { Step::Horizon(last) };
-        let tried = MemberSet::EMPTY;
-        let copy = Copy { chunk, why, step, tried, since: now, began: now, entered: false };
+        let (tried, without) = (MemberSet::EMPTY, MemberSet::EMPTY);
+        let copy = Copy { chunk, why, step, tried, without, since: now, began: now, entered: false };
         self.copies.active.insert(id, copy);
         if why == Why::Overwritten {
             out.push(StoreAction::Flush { op: DiskOp::CopyFlush(id) });
@@ -303,7 +306,9 @@ impl Store {
         let clean = |m: &MemberId| !self.meta.ram.missed(region, *m).has(index);
         let Some(peer) = left.iter().find(clean).or_else(|| left.iter().next()) else {
             let suspect = self.meta.ram.misses.get(&region).is_some_and(|m| m.suspect.has(index));
-            self.copies.stuck = if suspect { Some(chunk) } else { self.copies.stuck };
+            // Who has not answered, or is not in this epoch yet, may well have it.
+            let nowhere = copy.without == copy.tried || Mutant::SilenceIsUnclean.on();
+            self.copies.stuck = if suspect && nowhere { Some(chunk) } else { self.copies.stuck };
             self.end_copy(now, id, false, out);
             return;
         };
@@ -327,7 +332,7 @@ impl Store {
         now: Now,
         peer: MemberId,
         (epoch, id, last): (Epoch, u64, Seq),
-        answer: Result<BufId, bool>,
+        answer: Result<BufId, NoCopy>,
         out: &mut Vec<StoreAction>,
     ) {
         let current = self.accepts(epoch).is_ok();
@@ -338,8 +343,11 @@ impl Store {
         };
         let buf = match answer {
             Ok(buf) => buf,
-            Err(unreadable) => {
-                self.copies.pace.sources_failed += u64::from(unreadable);
+            Err(why) => {
+                self.copies.pace.sources_failed += u64::from(why == NoCopy::Unreadable);
+                if why != NoCopy::NotNow {
+                    copy.without = copy.without.with(peer);
+                }
                 self.ask_source(now, id, out);
                 return;
             }

@@ -196,8 +196,8 @@ impl Store {
             (Party::Member(peer), Msg::CopyRead { epoch, copy, chunk }) => {
                 self.on_copy_read(peer, epoch, copy, chunk, out);
             }
-            (Party::Member(peer), Msg::CopyReply { epoch, copy, last, unreadable, buf }) => {
-                let answer = buf.ok_or(unreadable);
+            (Party::Member(peer), Msg::CopyReply { epoch, copy, last, why, buf }) => {
+                let answer = buf.ok_or(why);
                 self.on_copy_reply(now, peer, (epoch, copy, last), answer, out);
             }
             (Party::Client(_), Msg::Check { epoch, tag, chunk }) => {

@@ -5,7 +5,7 @@ use super::Store;
 use super::meta::CommitNo;
 use crate::mutant::Mutant;
 use crate::{DiskOp, Now, Party, StoreAction};
-use rmr_proto::{BufId, ChunkBits, ChunkNo, Epoch, IoStatus, MemberId, Msg, RegionNo, Seq, Tag};
+use rmr_proto::{BufId, ChunkBits, ChunkNo, Epoch, IoStatus, MemberId, Msg, NoCopy, RegionNo, Seq, Tag};
 
 /// Most reads for peers, checksums, and peers' news to be acknowledged, at a time; whoever is turned away asks again.
 const SOURCES_MAX: usize = 256;
@@ -54,8 +54,8 @@ fn put<T>(slots: &mut Vec<Option<T>>, value: Option<T>) -> usize {
     slot
 }
 
-fn refused(epoch: Epoch, copy: u64) -> Msg {
-    Msg::CopyReply { epoch, copy, last: Seq(0), unreadable: false, buf: None }
+fn refused(epoch: Epoch, copy: u64, why: NoCopy) -> Msg {
+    Msg::CopyReply { epoch, copy, last: Seq(0), why, buf: None }
 }
 
 impl Store {
@@ -69,10 +69,13 @@ impl Store {
         out: &mut Vec<StoreAction>,
     ) {
         let busy = self.sources.reads.iter().flatten().count() >= SOURCES_MAX;
-        let bad = busy || chunk.0 >= self.geometry().chunks();
-        let dirty = !bad && self.is_dirty(chunk) && !Mutant::DirtySource.on();
-        if bad || dirty || self.accepts(epoch).is_err() {
-            out.push(StoreAction::Send(Party::Member(to), refused(epoch, copy)));
+        let why = if busy || chunk.0 >= self.geometry().chunks() || self.accepts(epoch).is_err() {
+            Some(NoCopy::NotNow)
+        } else {
+            (self.is_dirty(chunk) && !Mutant::DirtySource.on()).then_some(NoCopy::Unclean)
+        };
+        if let Some(why) = why {
+            out.push(StoreAction::Send(Party::Member(to), refused(epoch, copy, why)));
             return;
         }
         let read = Some(SourceRead { to, epoch, copy, chunk });
@@ -93,20 +96,25 @@ impl Store {
         if !ok {
             self.note_unreadable(now, self.chunk_range(read.chunk));
         }
-        let good = ok
-            && self.accepts(read.epoch).is_ok()
-            && (!self.is_dirty(read.chunk) || Mutant::DirtySource.on());
-        let buf = match (good, buf) {
-            (true, buf) => buf,
-            (false, Some(buf)) => {
+        let why = if !ok {
+            Some(NoCopy::Unreadable)
+        } else if self.accepts(read.epoch).is_err() {
+            Some(NoCopy::NotNow)
+        } else {
+            (self.is_dirty(read.chunk) && !Mutant::DirtySource.on()).then_some(NoCopy::Unclean)
+        };
+        let buf = match (why, buf) {
+            (None, buf) => buf,
+            (Some(_), Some(buf)) => {
                 out.push(StoreAction::Release(buf));
                 None
             }
-            (false, None) => None,
+            (Some(_), None) => None,
         };
+        let why = why.unwrap_or_default();
         let region = self.geometry().region_of(read.chunk);
         let last = self.entries.get(&region).map_or(Seq(0), |entry| entry.last);
-        let msg = Msg::CopyReply { epoch: read.epoch, copy: read.copy, last, unreadable: !ok, buf };
+        let msg = Msg::CopyReply { epoch: read.epoch, copy: read.copy, last, why, buf };
         out.push(StoreAction::Send(Party::Member(read.to), msg));
     }
 

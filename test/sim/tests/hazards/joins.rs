@@ -357,3 +357,26 @@ pub(crate) fn h15_a_joiner_keeps_what_it_alone_knows_of_itself() {
     s.read(5);
     s.end();
 }
+
+#[test]
+pub(crate) fn a_joiner_that_is_not_answered_at_first_copies_later_and_nobody_starts_anew() {
+    let mut s = Script::pool(2);
+    s.write(5);
+    // Its entry lives: what it holds there is in doubt when it comes back.
+    s.kill(B);
+    s.until_set(&[A]);
+    let promise = s.epoch().promise;
+    let silent = Rc::new(Cell::new(true));
+    let asked = silent.clone();
+    s.hold(move |e| asked.get() && matches!(e.msg, Msg::CopyRead { .. }));
+    s.start(B);
+    s.until_set(&[A, B]);
+    s.until_copy_fails(B);
+    s.run(3000);
+    silent.set(false);
+    s.world.drop_held();
+    s.until_whole();
+    assert_eq!(s.epoch().promise, promise, "a new generation was started");
+    s.read(5);
+    s.end();
+}

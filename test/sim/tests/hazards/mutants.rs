@@ -82,6 +82,7 @@ const NOTICED_BY: &[(Mutant, Scenario)] = &[
     (TrustDecided, sides::what_a_member_took_for_clean_in_another_history_does_not_count),
     (GoBack, sides::finding_13_a_client_that_serves_does_not_go_over_to_the_side_that_is_left),
     (AnyDisk, commands::a_start_that_was_settled_with_one_disk_is_not_adopted_by_the_next),
+    (SilenceIsUnclean, joins::a_joiner_that_is_not_answered_at_first_copies_later_and_nobody_starts_anew),
     (StuckForGood, scrub::what_a_scrub_marks_is_missed_and_not_in_doubt),
     (LossForgotten, disk::finding_07_a_leg_that_lost_its_cache_is_no_source_after_it_was_let_in_again),
     (DeltaOfAll, joins::a_joiner_fetches_under_the_freeze_only_what_has_changed),

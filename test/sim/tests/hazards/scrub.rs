@@ -130,13 +130,14 @@ pub(crate) fn what_a_scrub_marks_is_missed_and_not_in_doubt() {
     s.write(5);
     s.kill_seen(B);
     s.until_set(&[A]);
-    // B has the chunk in doubt, and for once A does not deliver it. Before the client hears of that it does.
-    s.hold(copy);
+    // B has the chunk in doubt, and A cannot read it. Before the client hears of that all of it is written anew.
+    s.unreadable(A, 5);
+    s.hold(|e| matches!(e.msg, Msg::BeatReply { stuck: true, .. }));
     s.start(B);
     s.until_set(&[A, B]);
     s.until_copy_fails(B);
-    s.world.release();
-    s.hold(|e| matches!(e.msg, Msg::BeatReply { stuck: true, .. }));
+    let written = s.submit(IoOp::Write, 4, 4);
+    assert_eq!(s.wait(written), Ok(()));
     s.until_whole();
     s.release_if(|_| false);
     s.until_entries_clear();
