@@ -8,7 +8,7 @@ use crate::qp::{Ask, Inline, Job, Over, Qp, Told};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
-use tgt_bdev::{Bufs, Cx, DmaBuf, Ticks};
+use tgt_bdev::{Bufs, Cx, DmaBuf, Ticks, Work};
 use tgt_nvme::Command;
 use tgt_nvme::command::{FABRICS, admin};
 use tgt_nvme::fabrics::{CNTLID_ANY, PROPERTY_GET, PROPERTY_SET, Property};
@@ -177,13 +177,21 @@ impl Admin {
         }
     }
 
-    /// Whatever depends on time, and on others having closed.
-    pub(crate) fn tick(
+    /// One turn. Busy if anything changed: when to be woken for what it waits for now is said in the next turn.
+    pub(crate) fn turn(
         &mut self,
         cx: &mut Cx,
         group: &mut Group,
         errands: &mut VecDeque<(u32, usize, Errand)>,
-    ) {
+    ) -> Work {
+        let before = (self.phase, self.beat_sent, self.ask_ready, self.failed);
+        self.tick(cx, group, errands);
+        let after = (self.phase, self.beat_sent, self.ask_ready, self.failed);
+        if before == after { Work::Idle } else { Work::Busy }
+    }
+
+    /// Whatever depends on time, and on others having closed.
+    fn tick(&mut self, cx: &mut Cx, group: &mut Group, errands: &mut VecDeque<(u32, usize, Errand)>) {
         let now = cx.now();
         match self.phase {
             Phase::Waiting(when) if now >= when => self.connect(cx, group),

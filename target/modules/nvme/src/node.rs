@@ -216,14 +216,15 @@ impl Inner {
                 link.look(cx, group, &mut core.errands);
             }
         }
+        let mut work = Work::Idle;
         for place in &mut core.admins {
             let Some(admin) = place else { continue };
-            admin.tick(cx, group, &mut core.errands);
+            work = work.max(admin.turn(cx, group, &mut core.errands));
             if admin.is_over() {
                 *place = None;
             }
         }
-        let work = core.run_errands(cx, group);
+        work = work.max(core.run_errands(cx, group));
         work.max(group.end(cx))
     }
 

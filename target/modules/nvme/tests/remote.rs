@@ -176,6 +176,19 @@ fn without_hope_io_fails_and_a_reset_brings_it_back() {
     controllers.detach("Nvme0").expect("it goes");
 }
 
+/// Nothing polls and nothing comes: only the time wakes the reactor.
+#[test]
+fn a_reactor_that_sleeps_comes_back_after_its_delay() {
+    let target = Target::new();
+    let (_world, controllers) = host(1);
+    let options = AttachOptions { ctrlr_loss_timeout_sec: -1, reconnect_delay_sec: 1, ..target.options() };
+    controllers.attach(options).expect("it attaches");
+    for _ in 0..2 {
+        controllers.reset("Nvme0").expect("it is back");
+    }
+    controllers.detach("Nvme0").expect("it goes");
+}
+
 #[test]
 fn namespaces_come_grow_and_go() {
     let target = Target::new();
