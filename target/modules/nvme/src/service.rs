@@ -288,9 +288,9 @@ fn follow(of: &std::sync::Weak<Controllers>, news: &Receiver<Arc<Controller>>) {
     while let Ok(controller) = news.recv() {
         let Some(controllers) = of.upgrade() else { return };
         controllers.apply(&controller);
-        if std::mem::take(&mut controller.state().given_up)
-            && let Err(error) = controllers.detach(&controller.options.name)
-        {
+        // By itself: a guard in the condition below would be held while it is detached.
+        let given_up = std::mem::take(&mut controller.state().given_up);
+        if given_up && let Err(error) = controllers.detach(&controller.options.name) {
             tracing::warn!("an NVMe controller was lost for too long, and could not be detached: {error}");
         }
     }

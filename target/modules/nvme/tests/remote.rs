@@ -190,6 +190,17 @@ fn a_reactor_that_sleeps_comes_back_after_its_delay() {
 }
 
 #[test]
+fn a_controller_that_is_lost_for_too_long_is_detached() {
+    let target = Target::new();
+    let (world, controllers) = host(1);
+    let options = AttachOptions { ctrlr_loss_timeout_sec: 1, reconnect_delay_sec: 1, ..target.options() };
+    controllers.attach(options.clone()).expect("it attaches");
+    target.nvmf.delete_subsystem(NQN).expect("deleted");
+    wait_until("its bdev is gone", || world.bdevs.all().is_empty());
+    wait_until("it is detached", || matches!(controllers.detach("Nvme0"), Err(NvmeError::NotFound(_))));
+}
+
+#[test]
 fn namespaces_come_grow_and_go() {
     let target = Target::new();
     let (world, controllers) = host(1);
