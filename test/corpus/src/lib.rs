@@ -34,6 +34,7 @@ const TARGETS: &[(&str, Target)] = &[
     ("config", tgt_config::fuzz::config),
     ("cpu_mask", cpu_mask),
     ("key_file", tgt_keyring::fuzz::key_file),
+    ("nvme_answers", bdev_nvme::fuzz::answers),
     ("nvmf_commands", tgt_nvmf::fuzz::commands),
     ("nvmf_units", tgt_nvmf::fuzz::units),
     ("rmr_client_events", engine::client_events),

@@ -61,6 +61,7 @@ pub(crate) fn registry(parts: &Parts) -> Registry {
     bdev_malloc::rpc::register(r, &parts.bdevs);
     bdev_uring::rpc::register(r, &parts.bdevs);
     // Saved in this order, after what they stand on.
+    bdev_nvme::rpc::register(r, &bdev_nvme::Controllers::new(&parts.bdevs, &parts.reactors));
     bdev_split::rpc::register(r, &parts.bdevs);
     bdev_passthru::rpc::register(r, &parts.bdevs);
     bdev_delay::rpc::register(r, &parts.bdevs);
