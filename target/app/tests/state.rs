@@ -159,14 +159,15 @@ fn every_method_is_described_with_examples_and_answers_them() {
     assert_eq!(process.wait().code(), Some(0));
 }
 
-/// Methods of replicated pools need stores, or other hosts: `test/e2e/tests/pool_methods.rs` and `bdev-brmr/tests` call them.
+/// Methods of replicated pools need stores, or other hosts: `test/e2e/tests/pool_methods.rs` and `bdev-brmr/tests` call
+/// them. Those of remote NVMe controllers need one: `test/e2e/tests/nvme.rs`.
 /// Those of sessions, of vhost and of NVMe-oF need each other, in order: `test/e2e/tests/methods.rs`. Load is refused unless it is allowed: `load.rs`.
 fn needs_others(name: &str) -> bool {
     let legs = ["add_leg", "remove_leg", "replace_leg", "discard_leg", "set_leg_maintenance"];
     let stores = ["set_sync_limit", "get_server_pools", "get_store_metadata"];
     let whole = ["enable_pool", "verify_pool", "stop_verify", "get_verify", "run_load"];
     let of_pools = legs.iter().chain(&stores).chain(&whole).any(|verb| name == format!("rmr_{verb}"));
-    let families = ["brmr_", "rtrs_", "bdev_brmr_", "vhost_", "nvmf_"];
+    let families = ["brmr_", "rtrs_", "bdev_brmr_", "bdev_nvme_", "vhost_", "nvmf_"];
     families.iter().any(|family| name.starts_with(family)) || of_pools
 }
 

@@ -67,14 +67,15 @@ pub fn key_file(path: &Path, key: &[u8]) {
     }
 }
 
-/// Methods of replicated pools need stores, or other hosts: `tests/replication.rs`, `tests/pool_methods.rs` and `bdev-brmr/tests` call them. Load needs a
-/// target that lets it in: `tests/demo.rs`.
+/// Methods of replicated pools need stores, or other hosts: `tests/replication.rs`, `tests/pool_methods.rs` and `bdev-brmr/tests` call them. Those of
+/// remote NVMe controllers need one: `tests/nvme.rs`. Load needs a target that lets it in: `tests/demo.rs`.
 pub fn needs_more(name: &str) -> bool {
     let legs = ["add_leg", "remove_leg", "replace_leg", "discard_leg", "set_leg_maintenance"];
     let whole = ["enable_pool", "verify_pool", "stop_verify", "get_verify"];
     let stores = ["set_sync_limit", "get_server_pools", "get_store_metadata"];
     let of_pools = legs.iter().chain(&whole).chain(&stores).any(|verb| name == format!("rmr_{verb}"));
-    name.starts_with("brmr_") || name.starts_with("bdev_brmr_") || of_pools || name == "rmr_run_load"
+    let families = ["brmr_", "bdev_brmr_", "bdev_nvme_"];
+    families.iter().any(|family| name.starts_with(family)) || of_pools || name == "rmr_run_load"
 }
 
 /// The methods, in the order in which their examples can be called on a target that was started with --wait-for-rpc:
