@@ -2,7 +2,7 @@
 //!
 //! Beats go before data that waits, and cannot go before data that a socket has. What a socket takes is no measure: it takes
 //! megabytes, of which a path of some Mbit/s brings one in seconds. So both sides look from time to time at what the peer's
-//! host has acknowledged. While data would take longer than [`LATE`] to get there, little is put behind it; on any
+//! host has acknowledged. While data would take longer than `LATE` to get there, little is put behind it; on any
 //! other path there is no limit here.
 
 use crate::Now;
